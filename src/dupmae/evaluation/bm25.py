@@ -39,10 +39,13 @@ class BM25:
             raise DupmaeError("no passage has a word to index", fix="give passages with text")
         index = bm25s.BM25()
         index.index(tokens, create_empty_token=False, show_progress=False)
-        scores = index.scores
+        weights, numbers, offsets = (index.scores[part] for part in ("data", "indices", "indptr"))
+        # All offsets of one width: scipy would copy the postings to the wider one for each product.
+        self._width = np.int32 if len(weights) <= np.iinfo(np.int32).max else np.int64
         self._vocabulary: dict[str, int] = tokens.vocab
         self._weights = csr_array(
-            (scores["data"], scores["indices"], scores["indptr"]), shape=(len(tokens.vocab), len(passages))
+            (weights, numbers.astype(self._width), offsets.astype(self._width)),
+            shape=(len(tokens.vocab), len(passages)),
         )
 
     @property
@@ -73,8 +76,8 @@ class BM25:
         """Queries as a matrix [Q, vocabulary]: how often each known word occurs."""
         words = bm25s.tokenize(list(queries), stopwords="english", return_ids=False, show_progress=False)
         known = [[self._vocabulary[word] for word in query if word in self._vocabulary] for query in words]
-        columns = np.fromiter(chain.from_iterable(known), dtype=np.int64)
-        offsets = np.cumsum([0, *map(len, known)])
+        columns = np.fromiter(chain.from_iterable(known), dtype=self._width)
+        offsets = np.cumsum([0, *map(len, known)], dtype=self._width)
         counts = np.ones(len(columns), dtype=np.float32)
         return csr_array((counts, columns, offsets), shape=(len(queries), len(self._vocabulary)))
 
