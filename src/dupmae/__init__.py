@@ -1,0 +1,1 @@
+"""dupmae: from raw text to a measured hybrid retriever."""

@@ -1,0 +1,79 @@
+"""One logger and one progress style for everything a person runs.
+
+Progress and log lines go to standard error, so that standard output stays for results and `--json`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+logger = logging.getLogger("dupmae")
+stderr = Console(stderr=True)
+_state = {"quiet": False}
+
+
+def set_up(*, quiet: bool = False) -> None:
+    """Send the log to standard error; `quiet` silences progress bars and everything below warnings."""
+    _state["quiet"] = quiet
+    handler = RichHandler(console=stderr, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class Bar:
+    """A running progress bar: `advance` it, and `describe` what it stands at."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, amount: float = 1) -> None:
+        """Move the bar on."""
+        self._progress.advance(self._task, amount)
+
+    def describe(self, note: str) -> None:
+        """Show a short note behind the bar, such as the present loss."""
+        self._progress.update(self._task, note=note)
+
+
+@contextmanager
+def progress(title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
+    """Show a bar with count, time spent and time left (nothing in quiet mode or off a terminal)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    shown = not _state["quiet"] and stderr.is_terminal
+    with Progress(*columns, console=stderr, disable=not shown, transient=True) as bars:
+        yield Bar(bars, bars.add_task(title, total=total, note=""))
+
+
+def track(items: Iterable[T], title: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+    """Iterate with a progress bar."""
+    with progress(title, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -1,0 +1,1 @@
+"""The mathematics: backbone, decoder, vocabulary losses, objectives, representation. Does no I/O."""

@@ -1,0 +1,181 @@
+"""Typed settings of every stage, read from YAML with `key=value` overrides.
+
+A recipe is a YAML file whose keys are the fields of one settings class. Unknown keys and
+combinations that cannot work are refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dupmae.errors import DupmaeError
+
+Fraction = Field(gt=0, lt=1)
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Masking(Settings):
+    """How tokens are hidden on both sides."""
+
+    encoder_rate: float = Field(0.3, gt=0, lt=1, description="share of ordinary tokens masked for the encoder")
+    decoder_rate: float = Field(0.5, gt=0, lt=1, description="share of positions hidden from each decoder row")
+    decoder_unit: Literal["word", "token"] = Field(
+        "word",
+        description="unit hidden from a decoder row: whole words (author code) or single tokens (paper)",
+    )
+    corruption: bool = Field(
+        True,
+        description="encoder side 80% [MASK], 10% random token, 10% unchanged (BERT); false: always [MASK]",
+    )
+
+
+class Objective(Settings):
+    """What pre-training optimises: the sum of weighted terms."""
+
+    kind: Literal["mlm", "retromae", "dupmae"] = Field("dupmae", description="pre-training objective")
+    decoder: Literal["enhanced", "basic"] = Field("enhanced", description="decoder of the [CLS] reconstruction")
+    decoder_queries: Literal["sum", "embedded"] = Field(
+        "sum",
+        description="query stream: h + p (papers) or LayerNorm(h + p + segment) (author code for DupMAE)",
+    )
+    bow: Literal["paper", "author"] = Field(
+        "paper",
+        description="bag-of-words term: masked positions excluded, weight 1 a token; or the author code's",
+    )
+    mlm_weight: float = Field(1.0, ge=0, description="weight of the encoder's masked-token term")
+    decoder_weight: float = Field(1.0, ge=0, description="weight of the [CLS] reconstruction term")
+    bow_weight: float = Field(1.0, ge=0, description="weight of the bag-of-words term")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Objective:
+        if self.decoder == "basic" and self.decoder_queries == "embedded":
+            raise ValueError("objective.decoder_queries: 'embedded' needs objective.decoder: enhanced")
+        return self
+
+
+class FromScratch(Settings):
+    """A small BERT with its own WordPiece vocabulary, trained from nothing."""
+
+    layers: int = Field(4, ge=1, description="transformer layers")
+    hidden: int = Field(256, ge=8, description="hidden size; a multiple of heads")
+    heads: int = Field(4, ge=1, description="attention heads")
+    vocabulary: int = Field(8000, ge=100, description="WordPiece vocabulary size")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> FromScratch:
+        if self.hidden % self.heads:
+            raise ValueError("from_scratch.hidden must be a multiple of from_scratch.heads")
+        return self
+
+
+class Prepare(Settings):
+    """`dupmae prepare`: raw text to tokenised shards."""
+
+    inputs: list[Path] = Field(description="jsonl, txt, parquet files or BEIR folders")
+    out: Path = Field(description="folder for the shards")
+    tokenizer: str | None = Field(
+        None, description="folder or hub name of a fast tokenizer; none: train a WordPiece one"
+    )
+    vocabulary: int = Field(8000, ge=100, description="vocabulary size when the tokenizer is trained")
+    max_length: int = Field(
+        512, ge=8, description="tokens per record, specials included; longer texts are cut in pieces"
+    )
+    shard_records: int = Field(50_000, ge=1, description="records per shard")
+
+
+class Pretrain(Settings):
+    """`dupmae pretrain`: shards to an encoder."""
+
+    data: Path = Field(description="folder written by prepare")
+    model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
+    from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
+    out: Path = Field(description="run folder: encoder/, checkpoints/, log.jsonl")
+    objective: Objective = Objective()
+    masking: Masking = Masking()
+    steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
+    minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
+    batch_tokens: int = Field(4096, ge=16, description="tokens per batch, padding included")
+    learning_rate: float = Field(1e-4, gt=0, description="peak rate of the encoder")
+    new_learning_rate: float | None = Field(
+        None, gt=0, description="peak rate of freshly started parts (decoder, head); none: the encoder's"
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    head_start: Literal["auto", "ridge", "keep"] = Field(
+        "auto",
+        description="vocabulary head: closed-form ridge start, as loaded, or ridge only where none was loaded",
+    )
+    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: at the end only")
+    log_every: int = Field(10, ge=1, description="steps between log lines")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
+    seed: int = Field(0, ge=0)
+    resume: bool = Field(False, description="go on from the last checkpoint in out")
+
+
+class Representation(Settings):
+    """The hybrid vector: a dense part and the top-k of the vocabulary part (DupMAE, eqs 10-12)."""
+
+    kind: Literal["dense", "sparse", "hybrid"] = Field("hybrid", description="which parts the score sums")
+    dimensions: int = Field(384, ge=1, description="d', width of the dense part")
+    top_k: int = Field(384, ge=1, description="vocabulary entries a passage keeps")
+    activation: Literal["log1p_relu", "relu"] = Field("log1p_relu", description="non-linearity before the top-k")
+    pooling: Literal["cls", "mean"] = Field("cls", description="what the dense part is read from")
+    normalize: bool = Field(False, description="scale the dense part to unit length")
+    term_weights: Literal["idf", "none"] = Field(
+        "idf", description="learned per-term weights started at the corpus idf, or none as in the paper"
+    )
+
+
+class Finetune(Settings):
+    """`dupmae finetune`: an encoder and pairs to a retriever."""
+
+    model: str = Field(description="encoder or masked LM, folder or hub name")
+    data: Path = Field(description="BEIR folder with qrels/train.tsv, or a jsonl of query/positive/negatives")
+    out: Path = Field(description="retriever folder")
+    representation: Representation = Representation()
+    steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
+    minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
+    batch_size: int = Field(32, ge=2, description="queries per step")
+    negatives: int = Field(1, ge=0, description="hard negatives per query (BM25 when none are given)")
+    negative_depth: int = Field(50, ge=1, description="hard negatives are drawn from this many best BM25 passages")
+    query_length: int = Field(32, ge=4, description="tokens of a query, specials included")
+    passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
+    learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
+    new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
+    part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    log_every: int = Field(10, ge=1)
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
+    seed: int = Field(0, ge=0)
+
+
+class Index(Settings):
+    """`dupmae index`: a retriever and a corpus to a searchable folder."""
+
+    retriever: Path = Field(description="retriever folder")
+    data: Path = Field(description="BEIR folder or jsonl of passages")
+    out: Path = Field(description="index folder")
+    batch_tokens: int = Field(8192, ge=16, description="tokens per encoding batch, padding included")
+
+
+class Evaluate(Settings):
+    """`dupmae evaluate`: metrics of a retriever on a BEIR folder."""
+
+    retriever: Path = Field(description="retriever folder")
+    data: Path = Field(description="BEIR folder")
+    out: Path = Field(description="folder for metrics.json and run.trec")
+    split: str = Field("test", description="name of the qrels file")
+    depth: int = Field(100, ge=1, description="passages kept per query")
+    batch_tokens: int = Field(8192, ge=16, description="tokens per encoding batch, padding included")

@@ -1,0 +1,1 @@
+"""What a person runs: prepare, pretrain, finetune, quickstart."""
