@@ -1,0 +1,1 @@
+"""The hybrid index and the search over it."""
