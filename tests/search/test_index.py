@@ -111,6 +111,24 @@ def test_copies_of_a_passage_come_in_order_of_position(tmp_path: Path) -> None:
     assert (scores == scores[:, :1]).all()
 
 
+def test_rounding_in_the_matrix_product_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    vectors, queries = (random_vectors(rng, n, 8, 5, grid=True) for n in (60, 10))
+    index = build(tmp_path / "index", vectors)
+    scores, positions = index.search(queries, 7)
+    roughly = index._dense_roughly
+
+    def noisily(dense: np.ndarray) -> np.ndarray:
+        errors = np.array([[index._error(query)] for query in dense])
+        return (roughly(dense) + errors * rng.uniform(-1, 1, (len(dense), 60))).astype(np.float32)
+
+    monkeypatch.setattr(index, "_dense_roughly", noisily)
+    for _ in range(5):
+        noisy_scores, noisy_positions = index.search(queries, 7)
+        np.testing.assert_array_equal(noisy_scores, scores)
+        np.testing.assert_array_equal(noisy_positions, positions)
+
+
 def test_postings_read_in_groups_and_passages_past_16_bits_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
