@@ -1,7 +1,7 @@
 """Writing a file or a folder whole or not at all.
 
-`write_text`, `write_json`, `write_bytes`, `new_file` and `new_folder` write under a
-temporary name beside the final one, flush to disk, and rename when everything is there.
+`write_text`, `write_json`, `new_file` and `new_folder` write under a temporary name beside the final one,
+flush to disk, and rename when everything is there. `read_json`, `sha256`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dupmae.errors import DupmaeError
 
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _refused(path: Path, error: OSError) -> DupmaeError:
-    reason = error.strerror or str(error)
-    return DupmaeError(f"cannot write: {reason}", where=path, fix="free some space or choose another --out")
+# Empty file that says a folder was written here, so that writing it again may replace what it holds.
+MARKER = ".dupmae"
 
 
 @contextmanager
@@ -34,46 +28,87 @@ def new_file(path: str | Path) -> Iterator[Path]:
     Raises:
         DupmaeError: when the file system refuses (disk full, no permission). Nothing is left behind.
     """
-    path = Path(path)
-    temporary = _temporary(path)
+    final = Path(path).resolve()
+    temporary = _temporary(final)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _refused(path, error) from error
+        with _refusals(Path(path), final, temporary):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it becomes `path` (replacing an older one) when the block ends well."""
-    path = Path(path)
-    temporary = _temporary(path)
+    """Give a temporary folder to fill; it becomes `path` when the block ends well.
+
+    A folder written this way before is replaced, an empty one filled; any other is left alone.
+
+    Raises:
+        DupmaeError: when `path` is a file or holds other people's files, or the file system refuses (disk
+            full, no permission). Nothing is left behind, and an older folder stays as it was.
+    """
+    final = Path(path).resolve()
+    temporary = _temporary(final)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        _replace_folder(temporary, path)
-    except OSError as error:
-        raise _refused(path, error) from error
+        with _refusals(Path(path), final, temporary):
+            _check_replaceable(final, Path(path))
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            (temporary / MARKER).touch()
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            _replace_folder(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _refusals(path: Path, final: Path, temporary: Path) -> Iterator[None]:
+    """Tell a refused write in one line; an error about a file elsewhere is not ours to explain."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str):
+            place = Path(error.filename).resolve()
+            if not (final.is_relative_to(place) or place.is_relative_to(temporary)):
+                raise
+        reason = error.strerror or str(error)
+        fix = "free some space or choose another place"
+        raise DupmaeError(f"cannot write: {reason}", where=path, fix=fix) from error
+
+
+def _check_replaceable(final: Path, path: Path) -> None:
+    if final.exists() and not final.is_dir():
+        raise DupmaeError("is a file, a folder is to be written", where=path, fix="choose another name")
+    if final.is_dir() and not (final / MARKER).exists() and any(final.iterdir()):
+        raise DupmaeError("holds files of something else", where=path, fix="choose a new folder or empty this one")
+
+
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Rename over an existing folder: the old one steps aside first, since a rename needs an empty target."""
+    """Rename over an existing folder: the old one steps aside first, since a rename needs an empty target.
+
+    A crash between the two renames leaves no folder under the name, never half of one.
+    """
     if not path.exists():
         os.replace(temporary, path)
         return
     aside = path.with_name(f".{path.name}.{os.getpid()}.old")
     os.replace(path, aside)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -98,13 +133,17 @@ def read_json(path: str | Path) -> Any:
     """Read JSON.
 
     Raises:
-        DupmaeError: when the file is missing or not JSON, naming the line.
+        DupmaeError: when the file is missing, cannot be read or is not JSON (naming the line).
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DupmaeError("no such file", where=path, fix="check the path") from None
+    except OSError as error:
+        raise DupmaeError(f"cannot read: {error.strerror}", where=path, fix="check the path") from None
+    except UnicodeDecodeError as error:
+        raise DupmaeError(f"not UTF-8: {error.reason}", where=path, fix="mend or remove it") from None
     except json.JSONDecodeError as error:
         raise DupmaeError(f"not JSON: {error.msg}", where=path, line=error.lineno, fix="mend or remove it") from None
 

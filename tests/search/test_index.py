@@ -185,7 +185,7 @@ def test_a_loaded_index_is_the_one_written_and_stays_on_disk(tmp_path: Path) -> 
         assert isinstance(array.base, np.memmap)
     names = {file.name for file in (tmp_path / "index").iterdir()}
     arrays = {"dense.npy", "term_offsets.npy", "posting_passages.npy", "posting_impacts.npy"}
-    assert names == arrays | {"settings.json", "passages.arrow"}
+    assert names == arrays | {"settings.json", "passages.arrow", ".dupmae"}
 
 
 def test_ranking_is_a_run_without_padding(tmp_path: Path) -> None:
