@@ -1,0 +1,146 @@
+"""Fast tokenizers: loading, training, telling words apart.
+
+`load_tokenizer`, `train_wordpiece`, `fingerprint`, `word_starts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.trainers import WordPieceTrainer
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+
+from dupmae.errors import DupmaeError
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# A vocabulary of tens of thousands is settled long before this many records.
+MOST_TRAINING_RECORDS = 500_000
+# Share of all characters that the alphabet covers, SentencePiece's default; the rest become [UNK].
+COVERAGE = 0.9995
+# Metaspace tokenizers that do not split give all their text one word id, but mark words with this.
+WORD_MARK = "▁"
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
+    """Open the fast tokenizer of a folder, or of a name on the Hugging Face hub.
+
+    Raises:
+        DupmaeError: when it cannot be loaded, is not a fast one, or lacks a token that pre-training needs.
+    """
+    if _is_path(name) and not Path(name).is_dir():
+        raise DupmaeError("no such tokenizer folder", where=name, fix="check the path")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name))
+    except Exception as error:
+        # Whatever the library raises for a missing, damaged or unreachable name, the person's remedy is the same.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        fix = "name a folder with tokenizer.json, or a hub name when there is a network"
+        raise DupmaeError(f"cannot load the tokenizer: {reason}", where=name, fix=fix) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        fix = "convert it to tokenizer.json, or choose another"
+        raise DupmaeError("not a fast tokenizer, so its words are unknown", where=name, fix=fix)
+    for token in ("cls_token", "pad_token", "mask_token"):
+        if getattr(tokenizer, token) is None:
+            raise DupmaeError(f"the tokenizer has no {token}", where=name, fix="choose a masked LM's tokenizer")
+    return tokenizer
+
+
+def _is_path(name: str | Path) -> bool:
+    """Whether a name can only be a path: hub names are `name` or `owner/name`."""
+    return isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Train a BERT-like WordPiece tokenizer: lower case, no accents, [CLS] text [SEP].
+
+    The same texts give the same ids. The trainer numbers continuation characters in the order of a randomly
+    seeded hash map, unless it is told them beforehand: so they are counted here and given as special tokens of
+    a throw-away tokenizer, of which only the vocabulary is kept.
+
+    Args:
+        texts: records; the first 500,000 are used.
+        vocabulary: most entries, the five specials included.
+
+    Raises:
+        DupmaeError: when the texts are empty.
+    """
+    sample = list(islice(texts, MOST_TRAINING_RECORDS))
+    alphabet = _alphabet(sample, (vocabulary - len(SPECIALS)) // 2)
+    if not alphabet:
+        raise DupmaeError("no text to train a tokenizer on", where="inputs", fix="give files with text")
+    draft = Tokenizer(WordPiece(unk_token="[UNK]"))
+    draft.normalizer, draft.pre_tokenizer = _normalizer(), BertPreTokenizer()
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIALS + [f"##{character}" for character in alphabet if _joins(character)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    draft.train_from_iterator(sample, trainer)
+    return BertTokenizer(vocab=draft.get_vocab(), do_lower_case=True)
+
+
+def _normalizer() -> BertNormalizer:
+    return BertNormalizer(lowercase=True)
+
+
+def _alphabet(texts: list[str], most: int) -> list[str]:
+    """The most frequent characters, after normalisation, that make up `COVERAGE` of the texts."""
+    normalizer = _normalizer()
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    for space in [character for character in counts if character.isspace()]:
+        del counts[space]
+    wanted, covered = COVERAGE * counts.total(), 0
+    alphabet = []
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]:
+        if covered >= wanted:
+            break
+        alphabet.append(character)
+        covered += count
+    return alphabet
+
+
+def _joins(character: str) -> bool:
+    """Whether a character can continue a word: punctuation and Chinese characters stand alone."""
+    return len(BertPreTokenizer().pre_tokenize_str(f"a{character}")) == 1
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """SHA-256 of the tokenizer's JSON, less truncation and padding, which every call changes."""
+    described: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    described.pop("truncation", None)
+    described.pop("padding", None)
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def word_starts(encoding: Encoding) -> NDArray[np.bool_]:
+    """Where words start, by the tokenizer's own account; works for WordPiece, byte-level BPE and Unigram.
+
+    A token starts a word when its word id differs from the one before, when it carries a metaspace mark, or
+    when it is a special token that the tokenizer added (these belong to no word and so stand for themselves).
+
+    Returns:
+        Booleans [L], one for each token of the encoding.
+    """
+    words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
+    starts: NDArray[np.bool_] = words == -1
+    starts[:1] = True
+    starts[1:] |= words[1:] != words[:-1]
+    if WORD_MARK in "".join(encoding.tokens):
+        starts |= np.array([token.startswith(WORD_MARK) for token in encoding.tokens])
+    return starts
