@@ -171,9 +171,7 @@ def _gather(judgements: Iterable[Judgement], file: Path) -> Qrels:
     return qrels
 
 
-def _known(
-    judgements: Iterable[Judgement], file: Path, passages: set[str], queries: Queries
-) -> Iterator[Judgement]:
+def _known(judgements: Iterable[Judgement], file: Path, passages: set[str], queries: Queries) -> Iterator[Judgement]:
     for line, query, passage, grade in judgements:
         if query not in queries:
             problem, fix = f"unknown query {query}", "add it to queries.jsonl or remove the line"
