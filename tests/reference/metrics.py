@@ -96,4 +96,4 @@ def exact_randomization(a: list[float], b: list[float]) -> float:
     extreme = 0
     for signs in itertools.product((1, -1), repeat=len(differences)):
         extreme += abs(sum(s * d for s, d in zip(signs, differences, strict=True))) >= seen - 1e-12
-    return extreme / 2 ** len(differences)
+    return float(extreme / 2 ** len(differences))

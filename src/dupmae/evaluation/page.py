@@ -1,0 +1,187 @@
+"""The report as one HTML page: no script, no request to anywhere, readable on a phone, light and dark.
+
+Every text that comes from the data passes through `_h`, which escapes it: documents may hold anything.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dupmae.evaluation import figures, summary
+from dupmae.evaluation.page_style import STYLE
+from dupmae.evaluation.summary import METRICS, Report
+
+_SNIPPET = 260
+_WORDS = 8
+_DATASET = {
+    "documents": "documents",
+    "corpus_documents": "documents searched",
+    "train_queries": "training queries",
+    "dev_queries": "development queries",
+    "test_queries": "test queries",
+}
+
+
+def page(report: Report, logs: Mapping[str, Sequence[Mapping[str, Any]]], examples: Sequence[Mapping[str, Any]]) -> str:
+    """The whole page; see `write_report` for the arguments.
+
+    Raises:
+        DupmaeError: when matplotlib is not installed.
+    """
+    sections = [
+        _header(report),
+        _section("Systems", _table(report) + _notes(report) + _bars(report)),
+        _section("Training", "".join(_stage(name, lines) for name, lines in logs.items())),
+        _section("Searches", "".join(map(_example, examples))),
+        _section("Time and memory", _time(report)),
+        _section("Settings and versions", _settings(report)),
+    ]
+    head = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # Not even a document that slipped through could load something.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'; img-src data:\">\n"
+        f'<link rel="icon" href="data:,">\n<title>DupMAE report</title>\n<style>{STYLE}</style>\n</head>\n'
+    )
+    text = f"{head}<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    # Texts read out of source code can hold lone surrogates, which UTF-8 cannot.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _h(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{_h(title)}</h2>\n{body}\n</section>\n" if body else ""
+
+
+def _header(report: Report) -> str:
+    lines = "".join(f"<p>{_h(line)}</p>" for line in summary.outcome(report))
+    counts = [(_DATASET.get(key, key), f"{count:,}") for key, count in report["dataset"].items()]
+    return f'<header>\n<h1>DupMAE report</h1>\n<div class="outcome">{lines}</div>\n{_tiles(counts)}</header>\n'
+
+
+def _tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    tiles = "".join(f"<div><dt>{_h(name)}</dt><dd>{_h(value)}</dd></div>" for name, value in pairs)
+    return f'<dl class="tiles">{tiles}</dl>\n'
+
+
+def _table(report: Report) -> str:
+    head = "".join(f'<th scope="col">{_h(column)}</th>' for column in summary.COLUMNS)
+    body = []
+    for name, (label, *cells) in zip(report["systems"], summary.table_rows(report), strict=True):
+        values = "".join(f"<td>{'<b>' * c.best}{_h(c.text)}{'</b>' * c.best}</td>" for c in cells)
+        mark = ' class="ours"' if name == summary.HYBRID else ""
+        body.append(f'<tr{mark}><th scope="row">{_h(label.text)}</th>{values}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0"><table class="systems"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>\n"
+    )
+
+
+def _notes(report: Report) -> str:
+    notes = ["Best of a column in bold.", *summary.table_notes(report)]
+    return f'<p class="note">{_h(" ".join(notes))}</p>\n'
+
+
+def _bars(report: Report) -> str:
+    charts = "".join(f"<figure>{figures.metric_bars(report, metric)}</figure>" for metric in METRICS)
+    return f'<div class="charts bars">{charts}</div>\n'
+
+
+def _stage(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """The curves of one stage: every loss term first, accuracies after them."""
+    keys = dict.fromkeys(key for line in lines for key in line if _is_quality(key))
+    charts = []
+    for key in sorted(keys, key=lambda key: "accuracy" in key):
+        points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
+        if points:
+            steps, values = zip(*points, strict=True)
+            charts.append(f"<figure>{figures.curve(key.replace('_', ' '), steps, values)}</figure>")
+    return f'<h3>{_h(name)}</h3>\n<div class="charts">{"".join(charts)}</div>\n' if charts else ""
+
+
+def _is_quality(key: str) -> bool:
+    """Whether a log entry is a loss term or an accuracy, rather than a count, a rate or a time."""
+    return key not in ("step", "epoch", "seconds") and not key.endswith(("learning_rate", "_per_second"))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _example(example: Mapping[str, Any]) -> str:
+    expected, results, rank = example["expected"], example["results"], example["rank"]
+    where = f"rank {rank}" if rank is not None else "not found"
+    top = max((result["score"] for result in results), default=0.0)
+    items = "".join(_result(result, expected["id"], top) for result in results)
+    return (
+        f'<article>\n<h3 class="query">{_h(example["query"])}</h3>\n'
+        f'<p class="answer">Right answer: <span class="title">{_h(expected["title"])}</span> '
+        f'<span class="rank{" first" * (rank == 1)}">{where}</span></p>\n'
+        f"<ol>{items or '<li>no result</li>'}</ol>\n</article>\n"
+    )
+
+
+def _result(result: Mapping[str, Any], expected: str, top: float) -> str:
+    text = " ".join(str(result["text"]).split())
+    snippet = text if len(text) <= _SNIPPET else text[:_SNIPPET].rsplit(" ", 1)[0] + " …"
+    words = "".join(
+        f"<li>{_h(word)} <small>{contribution:.2f}</small></li>" for word, contribution in result["words"][:_WORDS]
+    )
+    mark = ' <span class="rank first">right answer</span>' if result["id"] == expected else ""
+    return (
+        f'<li><div class="title">{_h(result["title"])}{mark}</div>{_shares(result, top)}'
+        f'<p class="snippet">{_h(snippet)}</p>' + (f'<ul class="words">{words}</ul>' if words else "") + "</li>"
+    )
+
+
+def _shares(result: Mapping[str, Any], top: float) -> str:
+    """The score as a bar of its dense and its sparse part; a negative part has no length."""
+    parts = "".join(
+        f'<i class="{part}" style="width:{100 * max(0.0, result[part]) / top:.1f}%"></i>'
+        for part in ("dense", "sparse")
+        if top > 0
+    )
+    return (
+        f'<div class="score"><div class="bar" aria-hidden="true">{parts}</div><span>{result["score"]:.2f} = '
+        f'<span class="key dense">dense {result["dense"]:.2f}</span> + '
+        f'<span class="key sparse">sparse {result["sparse"]:.2f}</span></span></div>'
+    )
+
+
+def _time(report: Report) -> str:
+    seconds = report["seconds"]
+    rows = [(stage, summary.seconds_text(spent)) for stage, spent in seconds.items()]
+    memory = [("peak memory", summary.bytes_text(report["peak_memory_bytes"]))]
+    return _pairs(rows) + _tiles(memory)
+
+
+def _pairs(rows: Iterable[tuple[str, object]]) -> str:
+    body = "".join(f'<tr><th scope="row">{_h(name)}</th><td>{_h(value)}</td></tr>' for name, value in rows)
+    return f'<div class="scroll" tabindex="0"><table class="pairs"><tbody>{body}</tbody></table></div>\n'
+
+
+def _settings(report: Report) -> str:
+    groups: dict[str, list[tuple[str, object]]] = {}
+    for key, value in _flat(report["settings"]):
+        group, _, rest = key.partition(".")
+        groups.setdefault(group if rest else "run", []).append((rest or key, value))
+    groups["versions"] = list(report["versions"].items())
+    return "".join(
+        f"<details><summary>{_h(group)}</summary>{_pairs(rows)}</details>\n" for group, rows in groups.items()
+    )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Nested settings as dotted keys, the way they are overridden on the command line."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
