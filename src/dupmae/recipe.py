@@ -6,14 +6,10 @@ combinations that cannot work are refused by name.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from dupmae.errors import DupmaeError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Field(gt=0, lt=1)
 S = TypeVar("S", bound="Settings")
@@ -112,6 +108,7 @@ class Pretrain(Settings):
     )
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
     head_start: Literal["auto", "ridge", "keep"] = Field(
         "auto",
         description="vocabulary head: closed-form ridge start, as loaded, or ridge only where none was loaded",
@@ -137,6 +134,14 @@ class Representation(Settings):
     )
 
 
+class RetrieverSettings(Settings):
+    """What a retriever folder remembers of how it was trained."""
+
+    representation: Representation = Representation()
+    query_length: int = Field(32, ge=4, description="tokens of a query, specials included")
+    passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
+
+
 class Finetune(Settings):
     """`dupmae finetune`: an encoder and pairs to a retriever."""
 
@@ -154,9 +159,10 @@ class Finetune(Settings):
     learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
     new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
     part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
-    weight_decay: float = Field(0.01, ge=0)
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
-    log_every: int = Field(10, ge=1)
+    log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: int = Field(0, ge=0)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -154,6 +153,8 @@ def pooled(hidden: Tensor, valid: Tensor, how: str) -> Tensor:
     return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def autocast(dtype: torch.dtype, device: str) -> torch.autocast:
-    """The autocast context for `dtype`; switched off for float32."""
-    return torch.autocast(device, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+def set_dropout(module: nn.Module, rate: float) -> None:
+    """Set every dropout rate below `module`."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = rate

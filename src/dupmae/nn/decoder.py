@@ -31,7 +31,7 @@ class DecoderLayer(nn.Module):
         rate = getattr(config, "hidden_dropout_prob", None)
         self.dropout = nn.Dropout(config.dropout if rate is None else rate)
         attention_rate = getattr(config, "attention_probs_dropout_prob", None)
-        self.attention_dropout = float(config.attention_dropout if attention_rate is None else attention_rate)
+        self.attention_dropout = nn.Dropout(config.attention_dropout if attention_rate is None else attention_rate)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=config.initializer_range)
@@ -57,7 +57,7 @@ class DecoderLayer(nn.Module):
             self._split(self.key(context)),
             self._split(self.value(context)),
             attn_mask=visible[:, None],
-            dropout_p=self.attention_dropout if self.training else 0.0,
+            dropout_p=self.attention_dropout.p if self.training else 0.0,
         )
         joined = attended.transpose(1, 2).flatten(2)
         states = self.attention_norm(queries + self.dropout(self.attention_output(joined)))

@@ -110,14 +110,14 @@ class DuplexMAE(nn.Module):
         ordinary = batch.valid & ~batch.special
         if draws.decoder_masked is None:
             assert draws.visible is not None
-            context = torch.cat([sentence[:, None], self.backbone.embed(batch.input_ids)[:, 1:].to(sentence.dtype)], 1)
+            context = torch.cat([sentence[:, None], self.backbone.embed(batch.input_ids)[:, 1:]], 1)
             queries = sentence[:, None] + self.backbone.positions(batch.input_ids.shape[1])
             if self.objective.decoder_queries == "embedded":
                 queries = self.backbone.normalise_embedding(queries)
             states, labelled = self.decoder(queries, context, draws.visible), ordinary
         else:
             hidden_words = batch.input_ids.masked_fill(draws.decoder_masked, self.mask_id)
-            context = torch.cat([sentence[:, None], self.backbone.embed(hidden_words)[:, 1:].to(sentence.dtype)], 1)
+            context = torch.cat([sentence[:, None], self.backbone.embed(hidden_words)[:, 1:]], 1)
             states, labelled = self.decoder(context, context, batch.valid[:, None]), draws.decoder_masked
         transformed = self.backbone.transform(states[labelled])
         output = self.backbone.output

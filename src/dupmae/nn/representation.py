@@ -55,7 +55,7 @@ class HybridEncoder(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that no pre-training has seen."""
-        return [self.projection.weight, self.term_weights, self.threshold, self.log_scales]
+        return [*self.projection.parameters(), self.term_weights, self.threshold, self.log_scales]
 
     def forward(self, input_ids: Tensor, valid: Tensor, special: Tensor) -> Vectors:
         """Encode unmasked text; ids int64, valid and special bool, all [B, L]."""

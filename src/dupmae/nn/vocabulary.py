@@ -1,8 +1,8 @@
 """Vocabulary-sized losses without the vocabulary-sized tensor.
 
 `linear_cross_entropy` scores positions against the vocabulary chunk by chunk; `vocabulary_max` keeps,
-for each sequence, only the best logit of every vocabulary entry and where it stood. Both run their
-matrix products in the autocast dtype and accumulate gradients in the weights' own dtype.
+for each sequence, only the best logit of every vocabulary entry and where it stood. Matrix products run in
+the dtype of the inputs; softmax, maxima and gradient sums are float32 (float64 for float64 inputs).
 """
 
 from __future__ import annotations
@@ -19,30 +19,21 @@ VOCABULARY_CHUNK = 4096
 DENSE_GRADIENT_SHARE = 0.05
 
 
-def product_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype matrix products run in: autocast's where it is on, the tensor's own elsewhere."""
-    kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     """Sum over rows of the cross-entropy; gradients are made in the forward pass, while the logits are at hand."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        low_weight, low_hidden, low_bias = weight.to(dtype), hidden.to(dtype), bias.to(dtype)
-        wide = torch.promote_types(dtype, torch.float32)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
-        grad_bias = torch.zeros_like(bias)
+        grad_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
+        grad_bias = torch.zeros(bias.shape, dtype=wide, device=bias.device)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
         for start in range(0, len(hidden), TOKEN_CHUNK):
             part = slice(start, start + TOKEN_CHUNK)
             target = labels[part, None]
-            logits = torch.addmm(low_bias, low_hidden[part], low_weight.T)
+            logits = torch.addmm(bias, hidden[part], weight.T)
             peak = logits.amax(1)
             chosen = logits.gather(1, target)[:, 0]
             correct += (chosen == peak).sum()
@@ -50,25 +41,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # log-sum-exp = max - log(share of the max), which is at least 1/|V|: no underflow.
             loss += (peak.to(wide) - shares.amax(1).log() - chosen.to(wide)).sum()
             shares.scatter_add_(1, target, torch.full_like(target, -1, dtype=wide))
-            grad_bias += shares.sum(0).to(bias.dtype)
-            low = shares.to(dtype)
-            grad_hidden[part] = (low @ low_weight).to(hidden.dtype)
-            grad_weight += low.T @ low_hidden[part]
+            grad_bias += shares.sum(0)
+            low = shares.to(hidden.dtype)
+            grad_hidden[part] = low @ weight
+            grad_weight += low.T @ hidden[part]
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(correct)
         return loss, correct
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grads[0]
         hidden, weight, bias = ctx.saved_tensors
-        return (
-            hidden * scale.to(hidden.dtype),
-            weight * scale.to(weight.dtype),
-            bias * scale.to(bias.dtype),
-            None,
-            None,
-        )
+        scale, kind = grads[0], ctx.weight_dtype
+        return hidden * scale.to(hidden.dtype), (weight * scale).to(kind), (bias * scale).to(kind), None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,9 +68,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
     """
     if not len(labels):
         return hidden.sum() * 0.0, torch.zeros((), device=hidden.device)
-    loss, correct = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, labels, product_dtype(hidden)
-    )
+    loss, correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
     return loss / len(labels), correct / len(labels)
 
 
@@ -111,22 +95,18 @@ class _VocabularyMax(torch.autograd.Function):
     """Segment-wise maximum over positions of the vocabulary logits; backward touches only the winners."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int], dtype: torch.dtype
-    ) -> Tensor:
-        low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-        wide = torch.promote_types(dtype, torch.float32)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int]) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
         shape = (len(offsets) - 1, len(weight))
         maxima = torch.empty(shape, dtype=wide, device=hidden.device)
         winners = torch.empty(shape, dtype=torch.int32, device=hidden.device)
         base = torch.tensor(offsets[:-1], device=hidden.device)[:, None]
         for start in range(0, len(weight), VOCABULARY_CHUNK):
             part = slice(start, start + VOCABULARY_CHUNK)
-            values, places = _chunk_maximum(low_hidden @ low_weight[part].T, offsets)
+            values, places = _chunk_maximum(hidden @ weight[part].T, offsets)
             maxima[:, part] = values
             winners[:, part] = (places + base).int()
-        ctx.save_for_backward(low_hidden, weight, winners)
-        ctx.input_dtype = hidden.dtype
+        ctx.save_for_backward(hidden, weight, winners)
         return maxima.add_(bias.to(wide))
 
     @staticmethod
@@ -136,13 +116,7 @@ class _VocabularyMax(torch.autograd.Function):
         share = torch.count_nonzero(grad).item() / max(grad.numel(), 1)
         spread = _spread_gathered if share < DENSE_GRADIENT_SHARE else _spread_dense
         grad_hidden, grad_weight = spread(grad, hidden, weight, winners)
-        return (
-            grad_hidden.to(ctx.input_dtype),
-            grad_weight.to(weight.dtype),
-            grad.sum(0).to(weight.dtype),
-            None,
-            None,
-        )
+        return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), grad.sum(0).to(weight.dtype), None
 
 
 def _spread_gathered(grad: Tensor, hidden: Tensor, weight: Tensor, winners: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,10 +159,19 @@ def vocabulary_max(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[i
     """
     if any(end <= start for start, end in pairwise(offsets)):
         raise ValueError("vocabulary_max: every sequence needs at least one position")
-    result: Tensor = _VocabularyMax.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, offsets, product_dtype(hidden)
-    )
+    if not torch.is_grad_enabled():
+        return _maxima_only(hidden, weight, bias, offsets)
+    result: Tensor = _VocabularyMax.apply(hidden, weight, bias, offsets)  # type: ignore[no-untyped-call]
     return result
+
+
+def _maxima_only(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int]) -> Tensor:
+    """The maxima without their positions, for inference."""
+    chunks = []
+    for start in range(0, len(weight), VOCABULARY_CHUNK):
+        logits = hidden @ weight[start : start + VOCABULARY_CHUNK].T
+        chunks.append(torch.stack([logits[start:end].amax(0) for start, end in pairwise(offsets)]))
+    return torch.cat(chunks, 1).to(torch.promote_types(hidden.dtype, torch.float32)).add_(bias)
 
 
 def bag_of_words_loss(maxima: Tensor, rows: Tensor, ids: Tensor, weights: Tensor) -> Tensor:

@@ -15,11 +15,13 @@ from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.nn.backbone import Backbone
+from dupmae.models import new_backbone, open_backbone, resolve_dtype
+from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, DuplexMAE
+from dupmae.nn.precision import LowPrecision
 from dupmae.recipe import Pretrain
-from dupmae.stages.start import head_from_text, new_backbone, open_backbone
-from dupmae.stages.training import Plan, parameter_groups, resolve_dtype, steps_within, train
+from dupmae.stages.start import head_from_text
+from dupmae.stages.training import Plan, parameter_groups, steps_within, train
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,15 @@ def pretrain(settings: Pretrain) -> Pretrained:
         )
 
     if settings.model is not None:
-        start = data(200)
-        head_from_text(backbone, [start[step] for step in range(200)], dtype, settings.head_start, brought)
-    model = DuplexMAE(
+        batches = data(len(shards))
+        head_from_text(backbone, map(batches.__getitem__, range(len(shards))), dtype, settings.head_start, brought)
+    objective = DuplexMAE(
         backbone, settings.objective, settings.masking, mask_id=tokenizer.mask_token_id, seed=settings.seed
     )
-    plan = _plan(settings, model, dtype, new_head=not brought)
+    if settings.dropout is not None:
+        set_dropout(objective, settings.dropout)
+    model = LowPrecision(objective, dtype)
+    plan = _plan(settings, new_head=not brought)
     steps = settings.steps or _steps(settings, model, data, plan)
     logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {len(shards):,} records")
     log = train(model, data, plan, steps=steps)
@@ -70,7 +75,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     return Pretrained(encoder, log, steps)
 
 
-def _steps(settings: Pretrain, model: DuplexMAE, data: Any, plan: Plan) -> int:
+def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
     if settings.minutes is None:
         raise DupmaeError("neither steps nor minutes is given", where="pretrain", fix="set one, e.g. minutes=8")
     described = settings.model_dump(mode="json", exclude={"out", "data", "minutes", "steps", "seed", "resume"})
@@ -97,10 +102,11 @@ def _backbone(settings: Pretrain, shards: Shards, tokenizer: Any) -> tuple[Backb
     return backbone, brought
 
 
-def _plan(settings: Pretrain, model: DuplexMAE, dtype: torch.dtype, *, new_head: bool) -> Plan:
+def _plan(settings: Pretrain, *, new_head: bool) -> Plan:
     def groups(module: Any) -> list[dict[str, Any]]:
-        new = [] if module.decoder is None else list(module.decoder.parameters())
-        new += module.backbone.head_parameters() if new_head else []
+        objective = module.inner
+        new = [] if objective.decoder is None else list(objective.decoder.parameters())
+        new += objective.backbone.head_parameters() if new_head else []
         return parameter_groups(
             module,
             new,
@@ -111,7 +117,9 @@ def _plan(settings: Pretrain, model: DuplexMAE, dtype: torch.dtype, *, new_head:
 
     def terms(module: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = Batch(inputs["input_ids"], inputs["word_starts"], inputs["special"], inputs["valid"])
-        result: dict[str, Tensor] = module(batch, getattr(module, "module", module).draw(batch, int(inputs["step"])))
+        result: dict[str, Tensor] = module(
+            batch, getattr(module, "module", module).inner.draw(batch, int(inputs["step"]))
+        )
         return result
 
     return Plan(
@@ -122,7 +130,6 @@ def _plan(settings: Pretrain, model: DuplexMAE, dtype: torch.dtype, *, new_head:
         warmup=settings.warmup,
         log_every=settings.log_every,
         seed=settings.seed,
-        dtype=dtype,
         save_every=settings.save_every,
         resume=settings.resume,
     )

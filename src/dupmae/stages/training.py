@@ -42,7 +42,7 @@ class Plan:
     Attributes:
         out: folder for checkpoints and log.jsonl.
         groups: optimizer groups, each with `params`, `lr`, `weight_decay`.
-        dtype: of matrix products; parameters and reductions stay float32.
+        terms: maps (model, batch) to named scalars; `loss` is what is minimised.
     """
 
     out: Path
@@ -52,22 +52,8 @@ class Plan:
     warmup: float
     log_every: int
     seed: int
-    dtype: torch.dtype
     save_every: int | None = None
     resume: bool = False
-
-
-def resolve_dtype(name: str) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it natively: recent CUDA, CPUs with AVX512-BF16 or AMX."""
-    if name == "auto":
-        capable = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-        return torch.bfloat16 if capable else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
-
-
-def _cpu_has_bf16() -> bool:
-    capable: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return capable
 
 
 def parameter_groups(
@@ -93,7 +79,6 @@ class TermTrainer(Trainer):
             output_dir=str(plan.out),
             max_steps=steps,
             per_device_train_batch_size=1,
-            bf16=plan.dtype == torch.bfloat16,
             use_cpu=not torch.cuda.is_available(),
             optim="adamw_torch_fused",
             lr_scheduler_type="linear",
@@ -253,7 +238,7 @@ def steps_within(
     The measured speed is remembered per settings and machine under the cache folder, so the same
     command run again does the same number of steps and gives the same result.
     """
-    described = json.dumps([settings, torch.get_num_threads(), torch.__version__, str(plan.dtype)], default=str)
+    described = json.dumps([settings, torch.get_num_threads(), torch.__version__], default=str)
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     file = cache_folder() / "speed.json"
     known: dict[str, float] = read_json(file) if file.exists() else {}

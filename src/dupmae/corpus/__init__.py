@@ -1,0 +1,1 @@
+"""Text in: readers, the installed-packages corpus, tokenised shards. Builds no network."""

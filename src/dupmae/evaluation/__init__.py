@@ -1,0 +1,1 @@
+"""Metrics, significance, run files, the retrieval evaluation and its report."""

@@ -1,0 +1,62 @@
+"""Opening models, and where and in which precision they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+
+from dupmae.errors import DupmaeError
+from dupmae.nn.backbone import Backbone
+from dupmae.recipe import FromScratch
+
+
+def device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_backbone(model: str) -> tuple[Backbone, bool]:
+    """Load a masked LM or plain encoder; the flag says whether it brought its own vocabulary head.
+
+    Raises:
+        DupmaeError: when nothing loadable is there.
+    """
+    try:
+        lm, info = AutoModelForMaskedLM.from_pretrained(model, output_loading_info=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
+    backbone = Backbone(lm)
+    dense, norm = backbone.head_parts()
+    head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
+    names = {name for name, parameter in lm.named_parameters() if id(parameter) in head}
+    return backbone, not names & set(info["missing_keys"])
+
+
+def new_backbone(shape: FromScratch, tokenizer: Any, max_length: int) -> Backbone:
+    """A randomly started BERT of the given shape for a tokenizer."""
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        max_position_embeddings=max_length,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Backbone(BertForMaskedLM(config))
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it natively: recent CUDA, CPUs with AVX512-BF16 or AMX."""
+    if name == "auto":
+        capable = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+        return torch.bfloat16 if capable else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
+
+
+def _cpu_has_bf16() -> bool:
+    capable: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return capable
