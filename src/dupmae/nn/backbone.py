@@ -105,7 +105,11 @@ class Backbone(nn.Module):
 
     def hidden(self, input_ids: Tensor, valid: Tensor) -> Tensor:
         """Final hidden states [B, L, d] for ids and validity [B, L]; no pooler is involved."""
-        states: Tensor = self.lm.base_model(input_ids=input_ids, attention_mask=valid.long()).last_hidden_state
+        given = {"input_ids": input_ids, "attention_mask": valid.long()}
+        if self._position_offset:
+            # RoBERTa counts positions by ids that are not padding, and a random replacement may draw that id.
+            given["position_ids"] = (valid.long().cumsum(1) * valid) + self._position_offset - 1
+        states: Tensor = self.lm.base_model(**given).last_hidden_state
         return states
 
     def positions(self, length: int) -> Tensor:

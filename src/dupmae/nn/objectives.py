@@ -138,7 +138,7 @@ class DuplexMAE(nn.Module):
         maxima = vocabulary_max(self.backbone.transform(hidden[kept]), output.weight, output.bias, offsets)
         rows, ids = distinct_tokens(batch.input_ids, counted)
         sizes = torch.ones_like(rows) if self.objective.bow == "paper" else counted.sum(1)[rows]
-        return bag_of_words_loss(maxima, rows, ids, 1.0 / sizes)
+        return bag_of_words_loss(maxima, rows, ids, 1.0 / sizes.to(maxima.dtype))
 
 
 def distinct_tokens(input_ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,232 @@
+"""The pre-training objectives with loops over rows, heads and tokens (RetroMAE, section 3; DupMAE, section 3).
+
+Everything works on torch tensors of one text at a time, so that autograd gives the gradients; nothing is
+chunked, packed or shared. `naive_step` is the same mathematics as one would write it without care for
+memory: whole-batch tensors and logits of every position; the benchmark compares with it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.reference import masking
+
+Weights = Mapping[str, Tensor]
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps), scaled and shifted; x [d]."""
+    centred = x - x.mean()
+    return centred / torch.sqrt((centred * centred).mean() + eps) * weight + bias
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution function."""
+    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
+    return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
+
+
+def transformer_row(
+    query_row: Tensor, context: Sequence[Tensor], visible: Sequence[bool], weights: Weights, heads: int, eps: float
+) -> Tensor:
+    """One output row of the layer: attention over the visible context, residual, norm, FFN, residual, norm."""
+    query = linear(query_row, weights, "query")
+    size = len(query) // heads
+    outputs = []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        seen = [column for column in range(len(context)) if visible[column]]
+        scores = [query[part] @ linear(context[c], weights, "key")[part] / math.sqrt(size) for c in seen]
+        shares = torch.softmax(torch.stack(scores), 0)
+        values = [linear(context[c], weights, "value")[part] for c in seen]
+        outputs.append(sum((share * value for share, value in zip(shares, values, strict=True)), torch.zeros(())))
+    attended = linear(torch.cat(outputs), weights, "attention_output")
+    norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
+    middle = layer_norm(query_row + attended, *norm, eps)
+    outer = linear(gelu(linear(middle, weights, "inner")), weights, "outer")
+    return layer_norm(middle + outer, weights["norm.weight"], weights["norm.bias"], eps)
+
+
+def enhanced_decoding(
+    sentence: Tensor,
+    embedded: Sequence[Tensor],
+    queries: Sequence[Tensor],
+    visible: Sequence[Sequence[bool]],
+    weights: Weights,
+    heads: int,
+    eps: float,
+) -> list[Tensor]:
+    """Rows from H1 (`queries`) over H2: h in slot 0, then the embedded tokens."""
+    context = [sentence, *embedded[1:]]
+    return [transformer_row(queries[i], context, visible[i], weights, heads, eps) for i in range(len(context))]
+
+
+def basic_decoding(
+    sentence: Tensor, embedded: Sequence[Tensor], valid: Sequence[bool], weights: Weights, heads: int, eps: float
+) -> list[Tensor]:
+    """An ordinary transformer layer over h and the embedded tokens, some of which are [MASK]."""
+    states = [sentence, *embedded[1:]]
+    return [transformer_row(state, states, valid, weights, heads, eps) for state in states]
+
+
+def cross_entropy(logits: Tensor, label: int) -> Tensor:
+    """-log softmax(logits)[label]; logits [|V|]."""
+    peak = logits.max()
+    return torch.log(torch.exp(logits - peak).sum()) + peak - logits[label]
+
+
+def mean_cross_entropy(logits: Sequence[Tensor], labels: Sequence[int]) -> Tensor:
+    """L_mlm and L_dec: the mean over all labelled positions of the batch."""
+    losses = [cross_entropy(row, label) for row, label in zip(logits, labels, strict=True)]
+    return torch.stack(losses).mean()
+
+
+def bag_of_words(logits: Sequence[Tensor], targets: Sequence[int], weight: float) -> Tensor:
+    """-weight x sum over the distinct targets of log softmax(mu), mu the elementwise maximum of the logits."""
+    mu = logits[0]
+    for row in logits[1:]:
+        mu = torch.maximum(mu, row)
+    loss = torch.zeros((), dtype=mu.dtype)
+    for token in sorted(set(targets)):
+        loss = loss + weight * cross_entropy(mu, token)
+    return loss
+
+
+class Model:
+    """The parts of a masked LM as its family's own code gives them, in evaluation mode."""
+
+    def __init__(self, lm: Any) -> None:
+        self.lm, self.kind = lm, lm.config.model_type
+        self.eps = getattr(lm.config, "layer_norm_eps", 1e-12)
+        self.heads = lm.config.num_attention_heads
+        self.layer = lm.base_model.embeddings
+
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """Final hidden states [N, d] of one text without padding."""
+        given = torch.tensor([list(ids)])
+        result = self.lm(input_ids=given, attention_mask=torch.ones_like(given), output_hidden_states=True)
+        last: Tensor = result.hidden_states[-1][0]
+        return last
+
+    def embedded(self, ids: Sequence[int]) -> list[Tensor]:
+        """The embedding layer's output, a list of [d]."""
+        return list(self.layer(input_ids=torch.tensor([list(ids)]))[0])
+
+    def positions(self, length: int) -> Tensor:
+        """p_0, p_1, ... [length, d]; RoBERTa starts behind the padding index."""
+        first = self.lm.config.pad_token_id + 1 if "roberta" in self.kind else 0
+        table: Tensor = self.layer.position_embeddings.weight
+        return table[first : first + length]
+
+    def embedding_norm(self, summed: Tensor) -> Tensor:
+        """Segment, where the family has one, and LayerNorm; [d]."""
+        if self.kind != "distilbert":
+            summed = summed + self.layer.token_type_embeddings.weight[0]
+        return layer_norm(summed, self.layer.LayerNorm.weight, self.layer.LayerNorm.bias, self.eps)
+
+    def logits(self, state: Tensor) -> Tensor:
+        """The family's own vocabulary head on one state; [|V|]."""
+        if self.kind == "bert":
+            result: Tensor = self.lm.cls(state[None])[0]
+        elif self.kind == "distilbert":
+            middle = self.lm.vocab_layer_norm(self.lm.activation(self.lm.vocab_transform(state[None])))
+            result = self.lm.vocab_projector(middle)[0]
+        else:
+            result = self.lm.lm_head(state[None])[0]
+        return result
+
+
+def duplex_terms(
+    model: Model,
+    decoder: Weights | None,
+    texts: Sequence[Mapping[str, Any]],
+    *,
+    kind: str,
+    decoding: str,
+    queries: str,
+    bow: str,
+) -> dict[str, Tensor]:
+    """Unweighted loss terms of a batch of texts without padding.
+
+    Each text has `ids`, `ordinary`, `masked`, `corrupted`, and `visible` [N][N] or `decoder_masked` and `mask_id`.
+    """
+    mlm: tuple[list[Tensor], list[int]] = ([], [])
+    decoded: tuple[list[Tensor], list[int]] = ([], [])
+    bags = []
+    for text in texts:
+        ids, length = text["ids"], len(text["ids"])
+        states = model.states(text["corrupted"])
+        for position in range(length):
+            if text["masked"][position]:
+                mlm[0].append(model.logits(states[position]))
+                mlm[1].append(ids[position])
+        if decoder is not None and decoding == "enhanced":
+            slots = [states[0] + p for p in model.positions(length)]
+            if queries == "embedded":
+                slots = [model.embedding_norm(slot) for slot in slots]
+            rows = enhanced_decoding(
+                states[0], model.embedded(ids), slots, text["visible"], decoder, model.heads, model.eps
+            )
+            labelled = text["ordinary"]
+        elif decoder is not None:
+            hidden = [text["mask_id"] if text["decoder_masked"][p] else ids[p] for p in range(length)]
+            every = [True] * length
+            rows = basic_decoding(states[0], model.embedded(hidden), every, decoder, model.heads, model.eps)
+            labelled = text["decoder_masked"]
+        if decoder is not None:
+            for position in range(length):
+                if labelled[position]:
+                    decoded[0].append(model.logits(rows[position]))
+                    decoded[1].append(ids[position])
+        if kind == "dupmae":
+            ordinary = [p for p in range(length) if text["ordinary"][p]]
+            if bow == "paper":
+                places, weight = [p for p in ordinary if not text["masked"][p]], 1.0
+            else:
+                places, weight = list(range(1, length)), 1.0 / len(ordinary)
+            bags.append(bag_of_words([model.logits(states[p]) for p in places], [ids[p] for p in ordinary], weight))
+    terms = {"mlm": mean_cross_entropy(*mlm)}
+    if decoder is not None:
+        terms["decoder"] = mean_cross_entropy(*decoded)
+    if bags:
+        terms["bow"] = torch.stack(bags).mean()
+    return terms
+
+
+def naive_step(lm: Any, decoder: Any, batch: Mapping[str, Tensor], mask_id: int, source: random.Random) -> Tensor:
+    """DupMAE's loss as first written down: masks by Python loops, logits [B, L, |V|] of every position, three times.
+
+    The decoder is any module that maps (queries, context, visible) to [B, L, d]; BERT-shaped models only.
+    """
+    ids, valid = batch["input_ids"], batch["valid"]
+    ordinary = valid & ~batch["special"]
+    masked, corrupted, visible = [], [], []
+    for row in range(len(ids)):
+        starts, usual = batch["word_starts"][row].tolist(), ordinary[row].tolist()
+        masked.append(masking.choose_words([source.random() for _ in starts], starts, usual, 0.3))
+        corrupted.append(masking.corrupt(ids[row].tolist(), masked[-1], mask_id, lm.config.vocab_size, source))
+        visible.append(masking.visibility(starts, usual, valid[row].tolist(), 0.5, "word", source))
+    chosen = torch.tensor(masked)
+    layer = lm.base_model.embeddings
+    states = lm.base_model(input_ids=torch.tensor(corrupted), attention_mask=valid.long()).last_hidden_state
+    context = torch.cat([states[:, :1], layer(input_ids=ids)[:, 1:]], 1)
+    queries = states[:, :1] + layer.position_embeddings.weight[: ids.shape[1]]
+    # A padding row of the mask may be empty; [CLS] keeps its softmax finite, and it carries no label.
+    decoded = decoder(queries, context, torch.tensor(visible))
+    encoder_logits, decoder_logits = lm.cls(states).float(), lm.cls(decoded).float()
+    mlm = F.cross_entropy(encoder_logits.flatten(0, 1), ids.masked_fill(~chosen, -100).flatten())
+    dec = F.cross_entropy(decoder_logits.flatten(0, 1), ids.masked_fill(~ordinary, -100).flatten())
+    mu = encoder_logits.masked_fill(~(ordinary & ~chosen)[..., None], -torch.inf).amax(1)
+    present = torch.zeros_like(mu).scatter_(1, ids, ordinary.to(mu.dtype), reduce="add") > 0
+    bow = -(torch.log_softmax(mu, 1) * present).sum(1).mean()
+    return mlm + dec + bow

@@ -1,0 +1,63 @@
+"""The hybrid representation and the contrastive loss, number by number (DupMAE, section 3.3, equations 10 to 12)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
+    """h W_cls: [d'] from [d', d] and [d]."""
+    return torch.stack([(row * vector).sum() for row in matrix])
+
+
+def maxima(logits: Sequence[Tensor]) -> Tensor:
+    """mu: elementwise maximum over the ordinary tokens' logits, each [|V|]."""
+    mu = logits[0]
+    for row in logits[1:]:
+        mu = torch.where(row > mu, row, mu)
+    return mu
+
+
+def activated(mu: Tensor, *, threshold: Tensor, weights: Tensor, logarithm: bool) -> Tensor:
+    """Term by term max(mu - threshold, 0), its log(1 + .) when wanted, times the term's weight."""
+    terms = []
+    for value, weight in zip(mu, weights, strict=True):
+        positive = value - threshold
+        if positive <= 0:
+            positive = positive * 0
+        if logarithm:
+            positive = torch.log(1 + positive)
+        terms.append(positive * (weight if weight > 0 else weight * 0))
+    return torch.stack(terms)
+
+
+def largest(values: Tensor, k: int) -> set[int]:
+    """Indices of the k largest entries."""
+    order = sorted(range(len(values)), key=lambda term: (-float(values[term]), term))
+    return set(order[:k])
+
+
+def dense_share(query: Tensor, passage: Tensor, scale: Tensor) -> Tensor:
+    """scale x h_q . h_p."""
+    return scale * (query * passage).sum()
+
+
+def sparse_share(query: Tensor, passage: Tensor, k: int, scale: Tensor) -> Tensor:
+    """scale x sum over I_d of mu_q mu_d: the passage keeps its k largest terms, the query all of its own."""
+    total = torch.zeros((), dtype=query.dtype)
+    for term in largest(passage, k):
+        total = total + query[term] * passage[term]
+    return scale * total
+
+
+def info_nce(scores: Sequence[Sequence[float]], targets: Sequence[int], ignored: Sequence[Sequence[bool]]) -> float:
+    """Mean over queries of -log of the positive's share among the passages that count."""
+    losses = []
+    for row, target, skip in zip(scores, targets, ignored, strict=True):
+        total = sum(math.exp(score - row[target]) for score, out in zip(row, skip, strict=True) if not out)
+        losses.append(math.log(total))
+    return sum(losses) / len(losses)

@@ -1,0 +1,87 @@
+"""Tiny random models of every family, and random padded batches for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+
+VOCABULARY = 50
+MASK = 4
+# (padding, first, last) token of each family; ordinary ids are 5 and up, the mask token is 4 everywhere.
+SPECIALS = {"bert": (0, 2, 3), "distilbert": (0, 2, 3), "roberta": (1, 0, 2), "xlm-roberta": (1, 0, 2)}
+
+
+def tiny_model(kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.0) -> Any:
+    """Two layers of width 16 with every parameter random, norms and biases too, in evaluation mode."""
+    pad = SPECIALS[kind][0]
+    if kind == "distilbert":
+        config: Any = DistilBertConfig(
+            vocab_size=VOCABULARY,
+            dim=16,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=24,
+            max_position_embeddings=24,
+            pad_token_id=pad,
+            dropout=dropout,
+            attention_dropout=dropout,
+        )
+        model: Any = DistilBertForMaskedLM(config)
+    else:
+        makers: Any = {
+            "bert": (BertConfig, BertForMaskedLM),
+            "roberta": (RobertaConfig, RobertaForMaskedLM),
+            "xlm-roberta": (XLMRobertaConfig, XLMRobertaForMaskedLM),
+        }
+        make_config, make_model = makers[kind]
+        model = make_model(
+            make_config(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=24,
+                max_position_embeddings=24 if kind == "bert" else 26,
+                type_vocab_size=2 if kind == "bert" else 1,
+                pad_token_id=pad,
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=dropout,
+            )
+        )
+    randomise(model)
+    return model.to(dtype).eval()
+
+
+def randomise(module: torch.nn.Module) -> None:
+    """Give every parameter noise, so that no bias is zero and no norm is the identity."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+def random_batch(kind: str, lengths: list[int], seed: int) -> dict[str, Tensor]:
+    """`input_ids`, `word_starts`, `special`, `valid` [B, L] of random texts between the family's specials."""
+    generator = torch.Generator().manual_seed(seed)
+    pad, first, last = SPECIALS[kind]
+    shape = (len(lengths), max(lengths))
+    ids = torch.randint(5, VOCABULARY, shape, generator=generator)
+    starts = torch.rand(shape, generator=generator) < 0.6
+    valid = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    special = ~valid
+    for row, length in enumerate(lengths):
+        ids[row, 0], ids[row, length - 1], ids[row, length:] = first, last, pad
+        special[row, 0] = special[row, length - 1] = True
+        starts[row, :2] = starts[row, length - 1] = True
+    return {"input_ids": ids, "word_starts": starts & valid, "special": special, "valid": valid}

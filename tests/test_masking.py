@@ -1,0 +1,154 @@
+"""Masks equal the loops for the same keys, keep their invariants and meet their rates."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dupmae.masking import Layout, choose_words, corrupt, decoder_visibility, encoder_mask, generator_for
+from tests.reference import masking as reference
+from tests.reference.tiny import random_batch
+
+Unit = Literal["word", "token"]
+RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
+lengths = st.lists(st.integers(3, 40), min_size=1, max_size=5)
+rates = st.floats(0.02, 0.98)
+# Exact in every float type, so that the budget is the same number on both sides.
+exact_rates = st.integers(2, 62).map(lambda number: number / 64)
+seeds = st.integers(0, 2**31)
+
+
+def layout_of(batch: dict[str, Tensor]) -> Layout:
+    return Layout.of(batch["word_starts"], batch["special"], batch["valid"])
+
+
+def wide_batch(rows: int, length: int) -> dict[str, Tensor]:
+    return random_batch("bert", [length] * rows, 0)
+
+
+@given(lengths, exact_rates, seeds)
+def test_words_are_chosen_as_the_loop_chooses_them(lengths: list[int], rate: float, seed: int) -> None:
+    batch = random_batch("roberta", lengths, seed)
+    layout = layout_of(batch)
+    keys = torch.rand(layout.words.shape, generator=torch.Generator().manual_seed(seed))
+    masked = choose_words(keys, layout, rate)
+    for row, length in enumerate(lengths):
+        starts, ordinary = batch["word_starts"][row, :length].tolist(), layout.ordinary[row, :length].tolist()
+        expected = reference.choose_words(keys[row].tolist(), starts, ordinary, rate)
+        assert masked[row].tolist() == expected + [False] * (masked.shape[1] - length)
+
+
+@given(lengths, rates, seeds)
+def test_encoder_masks_take_whole_words_and_no_special(lengths: list[int], rate: float, seed: int) -> None:
+    batch = random_batch("bert", lengths, seed)
+    masked = encoder_mask(layout_of(batch), rate, generator_for(seed, 0))
+    assert not (masked & (batch["special"] | ~batch["valid"])).any()
+    assert masked.any(1).equal((batch["valid"] & ~batch["special"]).any(1))
+    for row in range(len(lengths)):
+        for word in reference.words_of(batch["word_starts"][row, : lengths[row]].tolist()):
+            assert len({bool(masked[row, position]) for position in word}) == 1
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_encoder_rate(rate: float) -> None:
+    layout = layout_of(wide_batch(200, 101))
+    share = encoder_mask(layout, rate, generator_for(0, 0)).sum() / layout.ordinary.sum()
+    assert float(share) == pytest.approx(rate, abs=0.005)
+
+
+def test_a_word_is_as_likely_as_any_other() -> None:
+    layout = layout_of(wide_batch(1, 22))
+    counts = sum(encoder_mask(layout, 0.3, generator_for(0, step)).double() for step in range(4000))
+    shares = (counts / 4000)[layout.ordinary]
+    assert shares.min() > 0.2
+    assert shares.max() < 0.4
+
+
+@settings(max_examples=60)
+@given(lengths, rates, seeds, st.sampled_from(["word", "token"]))
+def test_visibility_invariants(lengths: list[int], rate: float, seed: int, unit: Unit) -> None:
+    batch = random_batch("xlm-roberta", lengths, seed)
+    layout = layout_of(batch)
+    visible = decoder_visibility(layout, rate, unit, generator_for(seed, 0))
+    length = visible.shape[1]
+    assert not visible.diagonal(dim1=1, dim2=2).any()
+    assert visible[:, 1:, 0].all()
+    assert visible.any(2).all()
+    assert not (visible & ~layout.valid[:, None]).any()
+    special = (batch["special"] & batch["valid"])[:, None] & ~torch.eye(length, dtype=torch.bool)
+    assert visible[special.expand_as(visible)].all()
+
+
+@settings(max_examples=30)
+@given(lengths, rates, seeds)
+def test_visibility_hides_whole_words(lengths: list[int], rate: float, seed: int) -> None:
+    batch = random_batch("bert", lengths, seed)
+    layout = layout_of(batch)
+    visible = decoder_visibility(layout, rate, "word", generator_for(seed, 0))
+    for row, length in enumerate(lengths):
+        for word in reference.words_of(batch["word_starts"][row, :length].tolist()):
+            for query in range(1, length):
+                others = [position for position in word if position != query and layout.ordinary[row, position]]
+                assert len({bool(visible[row, query, position]) for position in others}) <= 1
+
+
+@pytest.mark.parametrize("unit", ["word", "token"])
+@pytest.mark.parametrize("rate", RATES)
+def test_visibility_rate_and_spread(rate: float, unit: Unit) -> None:
+    layout = layout_of(wide_batch(40, 82))
+    visible = decoder_visibility(layout, rate, unit, generator_for(0, 0))
+    pairs = layout.ordinary[:, None, :] & ~torch.eye(82, dtype=torch.bool)
+    pairs[:, 0] = False
+    assert float(visible[pairs].double().mean()) == pytest.approx(1 - rate, abs=0.008)
+    # Rows are drawn anew: two rows agree on a column as often as independent draws do.
+    agree = (visible[:, 1:40] == visible[:, 41:80])[:, :, 1:-1].double().mean()
+    assert float(agree) == pytest.approx(rate**2 + (1 - rate) ** 2, abs=0.02)
+
+
+@pytest.mark.parametrize("unit", ["word", "token"])
+def test_reference_visibility_has_the_same_distribution(unit: Unit) -> None:
+    batch, source = wide_batch(1, 20), random.Random(0)
+    layout = layout_of(batch)
+    starts, usual, valid = (t[0].tolist() for t in (batch["word_starts"], layout.ordinary, layout.valid))
+    draws = [reference.visibility(starts, usual, valid, 0.5, unit, source) for _ in range(400)]
+    ours = [decoder_visibility(layout, 0.5, unit, generator_for(0, step))[0] for step in range(400)]
+    expected, found = torch.tensor(draws).double().mean(0), torch.stack(ours).double().mean(0)
+    # Row 0 carries no label; ours lets it see position 1 so that no row is ever empty.
+    assert float((expected - found)[1:].abs().max()) < 0.17
+    assert ((expected == 0) == (found == 0))[1:].all()
+    assert ((expected == 1) == (found == 1))[1:].all()
+
+
+def test_corruption_shares() -> None:
+    ids = torch.randint(5, 1000, (100, 500), generator=torch.Generator().manual_seed(1))
+    masked = torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.5
+    corrupted = corrupt(ids, masked, mask_id=4, vocabulary=1000, keep=True, generator=generator_for(0, 0))
+    assert corrupted[~masked].equal(ids[~masked])
+    to_mask, kept = (corrupted == 4)[masked].double().mean(), (corrupted == ids)[masked].double().mean()
+    assert float(to_mask) == pytest.approx(0.8, abs=0.01)
+    assert float(kept) == pytest.approx(0.1, abs=0.01)
+    replaced = corrupted[masked & (corrupted != 4) & (corrupted != ids)]
+    assert 0 <= int(replaced.min()) < 10
+    assert 990 <= int(replaced.max()) < 1000
+    always = corrupt(ids, masked, mask_id=4, vocabulary=1000, keep=False, generator=generator_for(0, 0))
+    assert always.equal(ids.masked_fill(masked, 4))
+
+
+@pytest.mark.parametrize("unit", ["word", "token"])
+def test_seed_step_and_stream_decide_the_masks(unit: Unit) -> None:
+    layout = layout_of(wide_batch(2, 60))
+
+    def draw(*key: int) -> tuple[Tensor, Tensor]:
+        generator = generator_for(*key)
+        return encoder_mask(layout, 0.3, generator), decoder_visibility(layout, 0.5, unit, generator)
+
+    first = draw(3, 5)
+    assert all(a.equal(b) for a, b in zip(first, draw(3, 5), strict=True))
+    for other in ((3, 6), (4, 5), (3, 5, 1), (5, 3)):
+        assert not any(a.equal(b) for a, b in zip(first, draw(*other), strict=True))
