@@ -37,7 +37,7 @@ def activated(mu: Tensor, *, threshold: Tensor, weights: Tensor, logarithm: bool
 
 def largest(values: Tensor, k: int) -> set[int]:
     """Indices of the k largest entries."""
-    order = sorted(range(len(values)), key=lambda term: (-float(values[term]), term))
+    order = sorted(range(len(values)), key=lambda term: (-values[term].item(), term))
     return set(order[:k])
 
 

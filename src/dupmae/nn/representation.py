@@ -65,8 +65,9 @@ class HybridEncoder(nn.Module):
         return Vectors(dense, sparse)
 
     def _dense(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """h W_cls (DupMAE, equation 10), [B, d'], float32."""
-        vector: Tensor = self.projection(pooled(hidden, valid, self.settings.pooling)).float()
+        """h W_cls (DupMAE, equation 10), [B, d'], float32 (float64 for float64 states)."""
+        vector: Tensor = self.projection(pooled(hidden, valid, self.settings.pooling))
+        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
         return nn.functional.normalize(vector, dim=-1) if self.settings.normalize else vector
 
     def maxima(self, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:

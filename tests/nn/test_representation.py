@@ -1,0 +1,202 @@
+"""The hybrid vector, its score and InfoNCE equal the loops, values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dupmae.nn.backbone import Backbone
+from dupmae.nn.contrastive import ContrastiveObjective, best_scales, contrastive_terms, info_nce
+from dupmae.nn.representation import HybridEncoder, Vectors, forward_by_length
+from dupmae.recipe import Representation
+from tests.reference import representation as reference
+from tests.reference.objectives import Model
+from tests.reference.tiny import random_batch, tiny_model
+
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+LENGTHS = [9, 5, 7]
+
+
+def built(family: str = "bert", dtype: torch.dtype = torch.float64, **settings: Any) -> HybridEncoder:
+    torch.manual_seed(0)
+    chosen = Representation.model_validate({"dimensions": 6, "top_k": 8, **settings})
+    encoder = HybridEncoder(Backbone(tiny_model(family)), chosen).to(dtype).eval()
+    with torch.no_grad():
+        encoder.term_weights.add_(torch.randn_like(encoder.term_weights))
+        encoder.threshold.fill_(0.3)
+        encoder.log_scales.copy_(torch.tensor([0.4, -0.7]))
+    return encoder
+
+
+def encode(encoder: HybridEncoder, lengths: list[int], seed: int, family: str = "bert") -> Vectors:
+    batch = random_batch(family, lengths, seed)
+    return encoder(batch["input_ids"], batch["valid"], batch["special"])
+
+
+def reference_vectors(
+    encoder: HybridEncoder, lengths: list[int], seed: int, family: str
+) -> list[tuple[Tensor, Tensor]]:
+    """Dense and sparse vector of every text by itself, without padding."""
+    model, batch, settings = Model(encoder.backbone.lm), random_batch(family, lengths, seed), encoder.settings
+    vectors = []
+    for row, length in enumerate(lengths):
+        states = model.states(batch["input_ids"][row, :length].tolist())
+        read = states[0] if settings.pooling == "cls" else torch.stack([state / length for state in states]).sum(0)
+        dense = reference.matrix_vector(encoder.projection.weight, read)
+        if settings.normalize:
+            dense = dense / torch.sqrt((dense * dense).sum())
+        usual = [position for position in range(length) if not batch["special"][row, position]]
+        sparse = reference.activated(
+            reference.maxima([model.logits(states[position]) for position in usual]),
+            threshold=encoder.threshold,
+            weights=encoder.term_weights,
+            logarithm=settings.activation == "log1p_relu",
+        )
+        vectors.append((dense, sparse))
+    return vectors
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"activation": "relu", "pooling": "mean", "normalize": True},
+    {"top_k": 3},
+    {"top_k": 50},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert"])
+def test_vectors_scores_and_gradients(family: str, settings: dict[str, Any]) -> None:
+    encoder = built(family, **settings)
+    queries, passages = encode(encoder, [4, 6], 1, family), encode(encoder, LENGTHS, 2, family)
+    dense, sparse = encoder.scores(queries, passages)
+    assert dense is not None
+    assert sparse is not None
+    left = reference_vectors(encoder, [4, 6], 1, family)
+    right = reference_vectors(encoder, LENGTHS, 2, family)
+    scales = encoder.log_scales.exp()
+    wanted_dense = torch.stack(
+        [torch.stack([reference.dense_share(q[0], p[0], scales[0]) for p in right]) for q in left]
+    )
+    wanted_sparse = torch.stack(
+        [
+            torch.stack([reference.sparse_share(q[1], p[1], encoder.settings.top_k, scales[1]) for p in right])
+            for q in left
+        ]
+    )
+    torch.testing.assert_close(dense, wanted_dense, **CLOSE)
+    torch.testing.assert_close(sparse, wanted_sparse, **CLOSE)
+    factors = torch.randn(2, 3, dtype=torch.float64)
+    names, parameters = zip(*encoder.named_parameters(), strict=True)
+    found = torch.autograd.grad(((dense + sparse) * factors).sum(), parameters, allow_unused=True)
+    wanted = torch.autograd.grad(((wanted_dense + wanted_sparse) * factors).sum(), parameters, allow_unused=True)
+    for name, mine, other in zip(names, found, wanted, strict=True):
+        assert (mine is None) == (other is None), name
+        if mine is not None:
+            torch.testing.assert_close(mine, other, **CLOSE, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_one_part_alone(kind: str) -> None:
+    encoder = built(kind=kind)
+    vectors = encode(encoder, LENGTHS, 0)
+    assert (vectors.dense is None) == (kind == "sparse")
+    assert (vectors.sparse is None) == (kind == "dense")
+    shares = encoder.scores(vectors, vectors)
+    assert [share is None for share in shares] == [vectors.dense is None, vectors.sparse is None]
+
+
+def test_top_k_keeps_the_largest() -> None:
+    encoder = built(top_k=5)
+    values = torch.rand(4, 50, dtype=torch.float64)
+    kept = encoder.top_k(values)
+    for row in range(4):
+        assert set(kept[row].nonzero()[:, 0].tolist()) == reference.largest(values[row], 5)
+        assert kept[row][kept[row] > 0].equal(values[row][kept[row] > 0])
+
+
+def test_text_without_ordinary_tokens_is_read_at_cls() -> None:
+    encoder = built()
+    batch = random_batch("bert", [5, 2], 0)
+    vectors = encoder(batch["input_ids"], batch["valid"], batch["special"])
+    model = Model(encoder.backbone.lm)
+    mu = model.logits(model.states(batch["input_ids"][1, :2].tolist())[0])
+    hidden = encoder.backbone.hidden(batch["input_ids"], batch["valid"])
+    maxima = encoder.maxima(hidden, batch["valid"], batch["special"])
+    torch.testing.assert_close(maxima[1], mu, **CLOSE)
+    assert vectors.sparse is not None
+    assert torch.isfinite(vectors.sparse).all()
+
+
+def test_groups_by_length_change_nothing() -> None:
+    encoder = built()
+    batch = random_batch("bert", [9, 3, 12, 5, 9], 0)
+    arguments = batch["input_ids"], batch["valid"], batch["special"]
+    for parts in (1, 2, 4, 9):
+        for found, expected in zip(forward_by_length(encoder, *arguments, parts), encoder(*arguments), strict=True):
+            torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def listed(*tensors: Tensor) -> Sequence[Any]:
+    return [tensor.tolist() for tensor in tensors]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_info_nce_leaves_ignored_passages_out(dtype: torch.dtype, tolerance: float) -> None:
+    scores = torch.randn(4, 9, dtype=dtype, requires_grad=True)
+    targets, ignored = torch.tensor([0, 1, 2, 3]), torch.rand(4, 9) < 0.4
+    ignored[torch.arange(4), targets] = False
+    loss, accuracy = info_nce(scores, targets, ignored)
+    assert float(loss.detach()) == pytest.approx(reference.info_nce(*listed(scores, targets, ignored)), rel=tolerance)
+    gradient = torch.autograd.grad(loss, scores)[0]
+    assert not gradient[ignored].any()
+    shares = torch.zeros_like(gradient)
+    for row in range(4):
+        exponents = {c: scores[row, c].exp().item() for c in range(9) if not ignored[row, c]}
+        for column, value in exponents.items():
+            shares[row, column] = (value / sum(exponents.values()) - float(column == targets[row])) / 4
+    torch.testing.assert_close(gradient, shares, rtol=tolerance, atol=tolerance)
+    best = [max((c for c in range(9) if not ignored[r, c]), key=lambda c: scores[r, c].item()) for r in range(4)]
+    assert float(accuracy) == pytest.approx(sum(b == t for b, t in zip(best, [0, 1, 2, 3], strict=True)) / 4)
+
+
+def test_contrastive_terms_add_up() -> None:
+    dense, sparse = torch.randn(2, 3, 6, dtype=torch.float64)
+    targets, ignored = torch.arange(3), torch.zeros(3, 6, dtype=torch.bool)
+    terms = contrastive_terms(dense, sparse, targets, ignored, 0.5)
+    for name, scores in (("hybrid", dense + sparse), ("dense", dense), ("sparse", sparse)):
+        assert float(terms[name]) == pytest.approx(reference.info_nce(*listed(scores, targets, ignored)))
+    total = terms["hybrid"] + 0.5 * (terms["dense"] + terms["sparse"])
+    torch.testing.assert_close(terms["loss"], total)
+    only = contrastive_terms(None, sparse, targets, ignored, 0.5)
+    torch.testing.assert_close(only["loss"], terms["sparse"])
+    assert set(only) == {"loss", "accuracy"}
+
+
+def test_objective_scores_queries_against_every_passage() -> None:
+    encoder = built()
+    batches = {"query": random_batch("bert", [4, 6], 1), "passage": random_batch("bert", [9, 5, 7, 8], 2)}
+    names = {"ids": "input_ids", "valid": "valid", "special": "special"}
+    item = {f"{side}_{name}": batch[key] for side, batch in batches.items() for name, key in names.items()}
+    item["targets"], item["ignored"] = torch.arange(2), torch.zeros(2, 4, dtype=torch.bool)
+    dense, sparse = encoder.scores(encode(encoder, [4, 6], 1), encode(encoder, [9, 5, 7, 8], 2))
+    expected = contrastive_terms(dense, sparse, item["targets"], item["ignored"], 0.5)["loss"]
+    torch.testing.assert_close(ContrastiveObjective(encoder, 0.5)(item)["loss"], expected, **CLOSE)
+
+
+def test_best_scales_beat_their_neighbours() -> None:
+    torch.manual_seed(0)
+    sign = torch.eye(16) * 4
+    dense, sparse = 50 * (sign + 2 * torch.randn(16, 16)), 0.1 * (sign + 2 * torch.randn(16, 16))
+    targets, ignored = torch.arange(16), torch.zeros(16, 16, dtype=torch.bool)
+
+    def loss(a: float, b: float) -> float:
+        return float(info_nce(a * dense + b * sparse, targets, ignored)[0])
+
+    a, b = best_scales(dense, sparse, targets, ignored)
+    assert loss(a, b) < min(loss(1, 1), loss(a * 4, b), loss(a, b * 4), loss(a / 4, b), loss(a, b / 4))
+    assert best_scales(dense, None, targets, ignored)[1] == 1.0
