@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers.utils import logging as library
 
 from dupmae.errors import DupmaeError
 from dupmae.nn.backbone import Backbone
@@ -24,15 +28,30 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
         DupmaeError: when nothing loadable is there.
     """
     try:
-        lm, info = AutoModelForMaskedLM.from_pretrained(model, output_loading_info=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        with silent_library():
+            lm, info = AutoModelForMaskedLM.from_pretrained(model, output_loading_info=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
     backbone = Backbone(lm)
     dense, norm = backbone.head_parts()
     head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
     names = {name for name, parameter in lm.named_parameters() if id(parameter) in head}
     return backbone, not names & set(info["missing_keys"])
+
+
+@contextmanager
+def silent_library() -> Iterator[None]:
+    """Keep transformers' reports and bars to itself: a missing vocabulary head is expected and told by the flag."""
+    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()  # type: ignore[no-untyped-call]
+    library.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def new_backbone(shape: FromScratch, tokenizer: Any, max_length: int) -> Backbone:

@@ -105,7 +105,7 @@ class Retriever:
         """
         if self.folder is None:
             raise DupmaeError("a retriever has no fingerprint before it is saved", fix="call save first")
-        names = ("model.safetensors", PARAMETERS_FILE, SETTINGS_FILE)
+        names = ("config.json", "model.safetensors", "tokenizer.json", PARAMETERS_FILE, SETTINGS_FILE)
         return {name: sha256(self.folder / name) for name in names}
 
     def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Encoded:

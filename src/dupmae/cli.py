@@ -1,0 +1,215 @@
+"""The command `dupmae`: parse, call, print.
+
+Results go to standard output, progress and the one line of an error to standard error. Exit codes: 0 done,
+2 a fault of the input or the machine, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dupmae import __version__
+from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError
+
+INTERRUPTED_EXIT_CODE = 130
+# 128 + SIGPIPE: what the shell reports of a program whose reader went away.
+PIPE_EXIT_CODE = 141
+OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+# How a full disk reads in the errors of the libraries that write weights and tokenizers.
+FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: the settings class it takes, and which of the settings have a flag of their own."""
+
+    summary: str
+    settings: str = ""
+    flags: tuple[str, ...] = ()
+    switches: dict[str, Any] = field(default_factory=dict)
+    inputs: bool = False
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "from the documentation of the installed packages to a measured retriever",
+        "Quickstart",
+        ("out", "minutes", "seed"),
+        {"from_scratch": {}},
+    ),
+    "prepare": Command("raw text to tokenised shards", "Prepare", ("out", "tokenizer"), inputs=True),
+    "pretrain": Command(
+        "shards to an encoder", "Pretrain", ("data", "model", "out", "steps", "minutes", "seed"), {"resume": True}
+    ),
+    "finetune": Command(
+        "an encoder and pairs to a retriever", "Finetune", ("model", "data", "out", "steps", "minutes", "seed")
+    ),
+    "index": Command("a retriever and a corpus to a searchable folder", "Index", ("retriever", "data", "out")),
+    "search": Command("ask an index"),
+    "evaluate": Command("metrics of a retriever on judged queries", "Evaluate", ("retriever", "data", "out", "split")),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, like every other error."""
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        shape = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description=description, epilog=epilog, formatter_class=shape, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what was wrong with the command line."""
+        where = self.prog.partition(" ")[2] or None
+        raise DupmaeError(message, where=where, fix=f"see `{self.prog} --help`")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except DupmaeError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        print("dupmae: interrupted", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # The reader has gone: nothing more can be said, not even by the flush at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_EXIT_CODE
+    except OSError as error:
+        return _failed(str(DupmaeError(error.strerror or str(error), where=error.filename, fix=_remedy(str(error)))))
+    except Exception as error:
+        reason = next((text for text in FULL if text in str(error)), None)
+        if reason is None:
+            raise
+        return _failed(str(DupmaeError(f"cannot write: {reason}", fix=_remedy(reason))))
+    return 0
+
+
+def _failed(message: str) -> int:
+    print(f"dupmae: {message}", file=sys.stderr)
+    return USER_ERROR_EXIT_CODE
+
+
+def _remedy(message: str) -> str:
+    full = any(text in message for text in FULL)
+    return "free some space or choose another place" if full else "check the path and its permissions"
+
+
+def _run(arguments: Sequence[str]) -> None:
+    top = Parser("dupmae", "Raw text to a measured hybrid retriever.", _command_list())
+    top.add_argument("--version", action="version", version=f"dupmae {__version__}")
+    top.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    if not arguments:
+        top.print_help()
+        return
+    name = top.parse_args(list(arguments)).command
+    # What follows the command is its own affair: `dupmae search --help` is not `dupmae --help`.
+    rest = list(arguments)[list(arguments).index(name) + 1 :]
+    parser = _search_parser() if name == "search" else _stage_parser(name)
+    options = parser.parse_intermixed_args(rest)
+    _prepare_output(quiet=options.quiet)
+    outcome = _search(options) if name == "search" else _stage(name, options)
+    print(json.dumps(outcome.result, ensure_ascii=False) if options.json else outcome.text)
+
+
+def _command_list() -> str:
+    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["commands:", *lines, "", "`dupmae COMMAND --help` tells more of each."])
+
+
+def _common(parser: Parser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error, only warnings")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object on standard output")
+
+
+def _stage_parser(name: str) -> Parser:
+    from dupmae import recipe
+    from dupmae.loading import describe
+
+    command = COMMANDS[name]
+    settings = {setting.name: setting for setting in describe(getattr(recipe, command.settings))}
+    lines = []
+    for setting in sorted(settings.values(), key=lambda setting: setting.default is not None):
+        default = "required" if setting.default is None else f"default: {setting.default}"
+        told = f"{setting.description} [{setting.allowed}; {default}]".strip()
+        lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    epilog = "\n".join(["settings, in the recipe or as NAME=VALUE:", *lines])
+    parser = Parser(f"dupmae {name}", f"{command.summary.capitalize()}.", epilog)
+    words = "INPUT" if command.inputs else "NAME=VALUE"
+    told = f"{settings['inputs'].description}; or NAME=VALUE" if command.inputs else "settings, listed below"
+    parser.add_argument("words", nargs="*", metavar=words, help=told)
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="YAML file with settings; what is given here wins")
+    for flag in command.flags:
+        setting = settings[flag]
+        default = "" if setting.default is None else f" (default: {setting.default})"
+        told = f"{setting.description or flag}{default}".replace("%", "%%")
+        parser.add_argument(_flag(flag), dest=flag, metavar=flag.upper(), help=told)
+    for switch, value in command.switches.items():
+        told = settings[switch].description
+        parser.add_argument(_flag(switch), dest=switch, action="store_const", const=value, help=told)
+    _common(parser)
+    return parser
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _search_parser() -> Parser:
+    parser = Parser("dupmae search", "Ask an index.", 'example: dupmae search runs/quickstart "read a csv in chunks"')
+    parser.add_argument("index", type=Path, metavar="INDEX", help="index folder, or a run's folder with index/ in it")
+    parser.add_argument("query", nargs="+", metavar="QUERY", help="what to look for")
+    parser.add_argument("--k", type=int, default=10, help="passages to show (default: 10)")
+    _common(parser)
+    return parser
+
+
+def _prepare_output(*, quiet: bool) -> None:
+    import warnings
+
+    from dupmae import console
+
+    console.set_up(quiet=quiet)
+    # The libraries' own advice and bars are for people who call them, and would break the one-line rule.
+    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_PROGRESS_BARS", "1")):
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _search(options: argparse.Namespace) -> Any:
+    from dupmae import commands
+
+    return commands.search(options.index, " ".join(options.query), options.k)
+
+
+def _stage(name: str, options: argparse.Namespace) -> Any:
+    from dupmae import commands, recipe
+    from dupmae.loading import load
+
+    command = COMMANDS[name]
+    given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
+    overrides = [word for word in options.words if OVERRIDE.match(word)]
+    inputs = [word for word in options.words if not OVERRIDE.match(word)]
+    if command.inputs and inputs:
+        given["inputs"] = inputs
+    elif inputs:
+        raise DupmaeError("not a setting", where=inputs[0], fix=f"write NAME=VALUE; see `dupmae {name} --help`")
+    file = options.recipe or commands.default_recipe(name)
+    return getattr(commands, name)(load(getattr(recipe, command.settings), file, overrides, **given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
