@@ -1,7 +1,8 @@
-"""Tiny random models of every family, and random padded batches for them."""
+"""Tiny random models of every family, random padded batches, a little text, and a model folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
 )
+
+from dupmae.corpus.tokenizers import load_tokenizer, train_wordpiece
 
 VOCABULARY = 50
 MASK = 4
@@ -85,3 +88,34 @@ def random_batch(kind: str, lengths: list[int], seed: int) -> dict[str, Tensor]:
         special[row, 0] = special[row, length - 1] = True
         starts[row, :2] = starts[row, length - 1] = True
     return {"input_ids": ids, "word_starts": starts & valid, "special": special, "valid": valid}
+
+
+def sentences(count: int) -> list[str]:
+    """Short texts of a few patterns, each with its number."""
+    subjects = ["the parser", "a thread", "this table", "the index", "an encoder", "every socket"]
+    verbs = ["reads", "writes", "copies", "sorts", "closes", "merges"]
+    objects = ["rows of a file", "bytes in memory", "keys and values", "words of a text", "lists of numbers"]
+    return [
+        f"{subjects[n % 6]} {verbs[n // 6 % 6]} {objects[n % 5]} before item {n} and {verbs[n % 6]} the rest"
+        for n in range(count)
+    ]
+
+
+def tiny_folder(path: Path, *, tokenizer: Path | None = None, head: bool = True, max_length: int = 64) -> Path:
+    """Save a random two-layer BERT, with or without its vocabulary head, and its tokenizer."""
+    words = load_tokenizer(tokenizer) if tokenizer else train_wordpiece(sentences(200), 160)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length,
+        pad_token_id=words.pad_token_id,
+    )
+    model = BertForMaskedLM(config)
+    randomise(model)
+    (model if head else model.bert).save_pretrained(path)
+    words.save_pretrained(path)
+    return path

@@ -1,0 +1,187 @@
+"""Pre-training on a tiny corpus: losses fall, a stopped run resumes bit for bit, the export needs no dupmae."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+from dupmae.batches import PretrainingSteps
+from dupmae.errors import DupmaeError
+from dupmae.files import read_json, write_text
+from dupmae.recipe import Prepare, Pretrain
+from dupmae.stages.prepare import prepare
+from dupmae.stages.pretrain import pretrain
+from tests.reference.tiny import sentences, tiny_folder
+
+SHAPE = {"layers": 2, "hidden": 32, "heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrain")
+    write_text(folder / "texts.txt", "\n".join(sentences(200)))
+    prepare(Prepare(inputs=[folder / "texts.txt"], out=folder / "data", vocabulary=150, max_length=32))
+    return folder / "data"
+
+
+def settings(data: Path, out: Path, **changes: Any) -> Pretrain:
+    values = {"data": data, "out": out, "from_scratch": SHAPE, "batch_tokens": 256, "dtype": "fp32", "log_every": 1}
+    return Pretrain.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("objective", "terms"),
+    [
+        ({"kind": "mlm"}, {"mlm"}),
+        ({"kind": "retromae"}, {"mlm", "decoder"}),
+        ({"kind": "retromae", "decoder": "basic"}, {"mlm", "decoder"}),
+        ({"kind": "dupmae"}, {"mlm", "decoder", "bow"}),
+    ],
+)
+def test_losses_fall(data: Path, tmp_path: Path, objective: dict[str, Any], terms: set[str]) -> None:
+    run = pretrain(settings(data, tmp_path / "run", objective=objective, steps=60, learning_rate=5e-3))
+    assert run.steps == len(run.log) == 60
+    assert set(run.log[0]) >= terms | {"loss", "mlm_accuracy"}
+    assert not ({"decoder", "bow"} - terms) & set(run.log[0])
+    for name in {*terms, "loss"}:
+        first, last = (sum(line[name] for line in lines) / 5 for lines in (run.log[:5], run.log[-5:]))
+        assert last < 0.8 * first, name
+    assert run.log[0]["loss"] == pytest.approx(sum(run.log[0][name] for name in terms), rel=1e-5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines == run.log
+
+
+def losses(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in log]
+
+
+def test_a_stopped_run_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout is on, so the random state has to come back too, not only weights, optimizer, schedule and place."""
+    whole = pretrain(settings(data, tmp_path / "whole", steps=9, save_every=3))
+    read = PretrainingSteps.__getitem__
+
+    def stops(self: PretrainingSteps, step: int) -> dict[str, torch.Tensor]:
+        if step == 6:
+            raise KeyboardInterrupt
+        return read(self, step)
+
+    monkeypatch.setattr(PretrainingSteps, "__getitem__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(data, tmp_path / "stopped", steps=9, save_every=3))
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped" / "encoder").exists()
+    assert [path.name for path in (tmp_path / "stopped").glob("checkpoint-*")] == ["checkpoint-3"]
+    resumed = pretrain(settings(data, tmp_path / "stopped", steps=9, save_every=3, resume=True))
+    assert losses(resumed.log) == losses(whole.log)
+    for name in ("encoder", "checkpoint-9"):
+        files = [load_file(tmp_path / run / name / "model.safetensors") for run in ("whole", "stopped")]
+        assert files[0].keys() == files[1].keys()
+        assert all(files[0][key].equal(files[1][key]) for key in files[0])
+
+
+@pytest.mark.xfail(strict=True, reason="sums since the last log line are not in the checkpoint")
+def test_log_lines_that_span_a_checkpoint_resume_too(data: Path, tmp_path: Path) -> None:
+    whole = pretrain(settings(data, tmp_path / "run", steps=8, save_every=3, log_every=4))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-8")
+    resumed = pretrain(settings(data, tmp_path / "run", steps=8, save_every=3, log_every=4, resume=True))
+    assert losses(resumed.log) == losses(whole.log)
+
+
+def test_checkpoints_keep_the_decoder_and_only_two_stay(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "run", steps=7, save_every=2))
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-7"]
+    names = set(load_file(tmp_path / "run" / "checkpoint-7" / "model.safetensors"))
+    assert any(".decoder.query." in name for name in names)
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= {
+        path.name for path in (tmp_path / "run" / "checkpoint-7").iterdir()
+    }
+
+
+def test_the_export_opens_without_this_package(data: Path, tmp_path: Path) -> None:
+    run = pretrain(settings(data, tmp_path / "run", steps=2, save_every=2))
+    assert "dupmae" not in json.dumps(read_json(run.encoder / "config.json"))
+    assert not [name for name in load_file(run.encoder / "model.safetensors") if "decoder.query" in name]
+    masked, plain = AutoModelForMaskedLM.from_pretrained(run.encoder), AutoModel.from_pretrained(run.encoder)
+    trained = AutoModelForMaskedLM.from_config(masked.config)
+    prefix = "inner.backbone.lm."
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors").items()
+        if name.startswith(prefix)
+    }
+    assert not trained.load_state_dict(state, strict=False).unexpected_keys
+    given = AutoTokenizer.from_pretrained(run.encoder)(sentences(3), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = trained.eval()(**given, output_hidden_states=True)
+        found = masked.eval()(**given, output_hidden_states=True)
+        hidden = plain.eval()(**given).last_hidden_state
+    assert found.logits.equal(expected.logits)
+    assert found.hidden_states[-1].equal(expected.hidden_states[-1])
+    assert hidden.equal(expected.hidden_states[-1])
+
+
+def test_same_seed_same_losses(data: Path, tmp_path: Path) -> None:
+    first, again, other = (
+        losses(pretrain(settings(data, tmp_path / name, steps=3, seed=seed)).log)
+        for name, seed in (("first", 4), ("again", 4), ("other", 5))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_a_loaded_encoder_without_head_gets_one_that_names_tokens(data: Path, tmp_path: Path) -> None:
+    model = tiny_folder(tmp_path / "model", tokenizer=data / "tokenizer", head=False)
+    given = AutoTokenizer.from_pretrained(model)(sentences(30), padding=True, return_tensors="pt")
+    tokens = given["input_ids"] > 4
+    named = {}
+    for way in ("auto", "keep"):
+        # At this rate two steps change nothing to speak of.
+        changes = {"model": str(model), "steps": 2, "dtype": "bf16", "head_start": way, "learning_rate": 1e-9}
+        run = pretrain(settings(data, tmp_path / way, **changes))
+        lm = AutoModelForMaskedLM.from_pretrained(run.encoder)
+        with torch.no_grad():
+            named[way] = (lm(**given).logits.argmax(-1) == given["input_ids"])[tokens].double().mean().item()
+        assert all(weight.dtype == torch.float32 for weight in load_file(run.encoder / "model.safetensors").values())
+    assert named["auto"] > 0.7
+    assert named["keep"] < 0.2
+
+
+def test_what_cannot_work_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DupmaeError, match="no checkpoint to resume from"):
+        pretrain(settings(data, tmp_path / "run", steps=2, resume=True))
+    with pytest.raises(DupmaeError, match="neither steps nor minutes"):
+        pretrain(settings(data, tmp_path / "run"))
+    other = tiny_folder(tmp_path / "other")
+    with pytest.raises(DupmaeError, match="another tokenizer"):
+        pretrain(settings(data, tmp_path / "run", model=str(other), steps=2))
+    short = tiny_folder(tmp_path / "short", tokenizer=data / "tokenizer", max_length=16)
+    with pytest.raises(DupmaeError, match="the model takes 16"):
+        pretrain(settings(data, tmp_path / "run", model=str(short), steps=2))
+
+
+def test_a_run_that_diverges_says_so(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DupmaeError, match=r"diverged.*lower learning_rate"):
+        pretrain(settings(data, tmp_path / "run", steps=8, learning_rate=1e38, warmup=0))
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+def test_a_time_budget_becomes_steps_and_is_remembered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUPMAE_CACHE", str(tmp_path / "cache"))
+    first = pretrain(settings(data, tmp_path / "first", minutes=0.002))
+    again = pretrain(settings(data, tmp_path / "again", minutes=0.002))
+    assert first.steps == again.steps >= 1
+    assert losses(first.log) == losses(again.log)
