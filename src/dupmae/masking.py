@@ -111,7 +111,7 @@ def decoder_visibility(
     else:
         width = int(layout.words.max()) + 1
         by_word = _hidden((rows, length, width), rate, generator, layout.words.device)
-        hidden = torch.stack([by_word[row].index_select(1, layout.words[row]) for row in range(rows)])
+        hidden = by_word.gather(2, layout.words[:, None].expand(rows, length, length))
     hidden.logical_and_(layout.ordinary[:, None, :])
     visible = hidden.logical_not_().logical_and_(layout.valid[:, None, :])
     visible.diagonal(dim1=1, dim2=2).fill_(False)
