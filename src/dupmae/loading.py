@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -83,8 +84,9 @@ def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        # A misspelt name is also a missing one: the misspelling is the fault to tell.
-        first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        # A misspelt name is often also a missing one: the misspelling is the fault to tell.
+        order = {"extra_forbidden": 0, "missing": 2}
+        first = min(error.errors(), key=lambda detail: order.get(detail["type"], 1))
         raise _explained(kind, first, origins, recipe) from None
 
 
@@ -158,14 +160,12 @@ def _explained(kind: type[Settings], detail: ErrorDetails, origins: Origins, rec
     known = {setting.name: setting for setting in describe(kind)}
     groups = {name.rpartition(".")[0] for name in known} - {""}
     parts = [str(part) for part in detail["loc"]]
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
         name = ".".join(parts)
         return _error(f"no setting {name}", _nearest(name, [*known, *groups]), name, origins, recipe)
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
-        # Inside another class, as in the quickstart's, a validator names the setting without its first group.
-        named = (name for name in origins if name in message or (name.partition(".")[2] or name) in message)
-        name = next(named, ".".join(parts))
+        name = _named(message, origins) or ".".join(parts)
         return _error(message, "change one of them", name, origins, recipe)
     while parts and ".".join(parts) not in known and ".".join(parts) not in groups:
         parts.pop()
@@ -190,13 +190,21 @@ def _error(problem: str, fix: str, name: str, origins: Origins, recipe: Path | N
     return DupmaeError(problem, where=origin.where, line=origin.line, fix=fix)
 
 
+def _named(message: str, origins: Origins) -> str | None:
+    """The first setting named in a message that was given; nested in another class it has a group more in front."""
+    for word in re.findall(r"\w+(?:\.\w+)*", message):
+        for name in origins:
+            if word in (name, name.partition(".")[2]):
+                return name
+    return None
+
+
 def _nearest(name: str, known: Sequence[str]) -> str:
     """A guess at what was meant: the nearest dotted name, or one that ends alike in another group."""
-    last: Callable[[str], str] = lambda dotted: dotted.rpartition(".")[2]  # noqa: E731
     near = get_close_matches(name, known, n=1, cutoff=0.7)
     if not near:
-        ending = get_close_matches(last(name), [last(other) for other in known], n=1, cutoff=0.7)
-        near = [other for other in known if ending and last(other) == ending[0]]
+        endings = {other.rpartition(".")[2]: other for other in known}
+        near = [endings[end] for end in get_close_matches(name.rpartition(".")[2], endings, n=1, cutoff=0.7)]
     return f"did you mean {near[0]}?" if near else "--help lists the settings"
 
 

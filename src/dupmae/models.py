@@ -42,7 +42,7 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
 
 @contextmanager
 def silent_library() -> Iterator[None]:
-    """Keep transformers' reports and bars to itself: a missing vocabulary head is expected and told by the flag."""
+    """Keep transformers' bars and reports back: a missing vocabulary head is expected, and told by the flag."""
     verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
     library.set_verbosity_error()  # type: ignore[no-untyped-call]
     library.disable_progress_bar()  # type: ignore[no-untyped-call]

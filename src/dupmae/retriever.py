@@ -23,7 +23,7 @@ from dupmae.batches import budget_batches
 from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder, read_json, sha256, write_json
-from dupmae.models import device, open_backbone, resolve_dtype
+from dupmae.models import device, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.representation import HybridEncoder
 from dupmae.recipe import Representation, RetrieverSettings
 from dupmae.vectors import Encoded, Sparse
@@ -73,7 +73,7 @@ class Retriever:
     def save(self, path: str | Path) -> Path:
         """Write the retriever folder whole."""
         path = Path(path)
-        with new_folder(path) as folder:
+        with new_folder(path) as folder, silent_library():
             self.encoder.backbone.lm.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             state = {n: p.contiguous() for n, p in self.encoder.state_dict().items() if not n.startswith("backbone.")}
