@@ -85,6 +85,16 @@ def test_visibility_invariants(lengths: list[int], rate: float, seed: int, unit:
     assert visible[special.expand_as(visible)].all()
 
 
+@given(st.integers(2, 6), seeds, st.sampled_from(["word", "token"]))
+def test_no_row_is_empty_without_a_closing_special(length: int, seed: int, unit: Unit) -> None:
+    """A tokenizer may add no [SEP]; with nearly everything hidden row 0 still needs a key."""
+    starts, valid = torch.ones(3, length, dtype=torch.bool), torch.ones(3, length, dtype=torch.bool)
+    special = torch.arange(length).expand(3, length) == 0
+    visible = decoder_visibility(Layout.of(starts, special, valid), 0.98, unit, generator_for(seed, 0))
+    assert visible.any(2).all()
+    assert not visible.diagonal(dim1=1, dim2=2).any()
+
+
 @settings(max_examples=30)
 @given(lengths, rates, seeds)
 def test_visibility_hides_whole_words(lengths: list[int], rate: float, seed: int) -> None:

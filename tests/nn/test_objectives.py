@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -175,3 +177,21 @@ def test_distinct_tokens() -> None:
     counted = torch.tensor([[False, True, True, True], [True, True, True, False]])
     rows, tokens = distinct_tokens(ids, counted)
     assert list(zip(rows.tolist(), tokens.tolist(), strict=True)) == [(0, 7), (0, 9), (1, 5), (1, 7)]
+
+
+@pytest.mark.parametrize("kind", ["mlm", "retromae", "dupmae"])
+def test_the_naive_step_of_the_benchmark_is_the_same_loss(kind: str) -> None:
+    """Both draw their own masks, so means over many draws are compared."""
+    torch.manual_seed(0)
+    masking = Masking(corruption=True)
+    model = DuplexMAE(Backbone(tiny_model("bert")), Objective(kind=kind), masking, mask_id=MASK, seed=0).double().eval()
+    given = random_batch("bert", [12] * 16, 0)
+    source = random.Random(0)
+    with torch.no_grad():
+        ours = [float(model(Batch(**given), model.draw(Batch(**given), step))["loss"]) for step in range(60)]
+        naive = [
+            float(reference.naive_step(model.backbone.lm, model.decoder, given, kind=kind, mask_id=MASK, source=source))
+            for _ in range(60)
+        ]
+    spread = float(np.hypot(np.std(ours), np.std(naive))) / 60**0.5
+    assert abs(np.mean(ours) - np.mean(naive)) < 4 * spread

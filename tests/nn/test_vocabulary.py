@@ -140,6 +140,16 @@ def test_packed_maximum_of_any_bfloat16(scale: float) -> None:
         assert logits[start + places[row], torch.arange(40)].equal(logits[start:end].amax(0))
 
 
+@pytest.mark.parametrize("length", [0x10000, 0x10001])
+def test_packed_maximum_of_a_very_long_sequence(length: int) -> None:
+    """Positions up to 65,535 fill the spare bits; one more takes the plain way."""
+    logits = -torch.ones(length, 2).bfloat16()
+    logits[-1, 0] = logits[40_000, 1] = 3
+    values, places = vocabulary._chunk_maximum(logits, [0, length])
+    assert values.tolist() == [[3, 3]]
+    assert places.tolist() == [[length - 1, 40_000]]
+
+
 def test_an_empty_sequence_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one position"):
         vocabulary_max(*drawn(torch.float32), [0, 3, 3, 9])

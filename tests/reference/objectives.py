@@ -2,7 +2,7 @@
 
 Everything works on torch tensors of one text at a time, so that autograd gives the gradients; nothing is
 chunked, packed or shared. `naive_step` is the same mathematics as one would write it without care for
-memory: whole-batch tensors and logits of every position; the benchmark compares with it.
+memory: whole-batch tensors and logits of every position; the benchmarks compare with it.
 """
 
 from __future__ import annotations
@@ -203,30 +203,33 @@ def duplex_terms(
     return terms
 
 
-def naive_step(lm: Any, decoder: Any, batch: Mapping[str, Tensor], mask_id: int, source: random.Random) -> Tensor:
-    """DupMAE's loss as first written down: masks by Python loops, logits [B, L, |V|] of every position, three times.
+def naive_step(
+    lm: Any, decoder: Any, batch: Mapping[str, Tensor], *, kind: str, mask_id: int, source: random.Random
+) -> Tensor:
+    """The loss as first written down: masks by Python loops, logits [B, L, |V|] of every position for each term.
 
-    The decoder is any module that maps (queries, context, visible) to [B, L, d]; BERT-shaped models only.
+    The decoder maps (queries, context, visible) to [B, L, d]; padding-free batches of BERT-shaped models only.
     """
-    ids, valid = batch["input_ids"], batch["valid"]
-    ordinary = valid & ~batch["special"]
+    ids, ordinary = batch["input_ids"], batch["valid"] & ~batch["special"]
     masked, corrupted, visible = [], [], []
     for row in range(len(ids)):
         starts, usual = batch["word_starts"][row].tolist(), ordinary[row].tolist()
         masked.append(masking.choose_words([source.random() for _ in starts], starts, usual, 0.3))
         corrupted.append(masking.corrupt(ids[row].tolist(), masked[-1], mask_id, lm.config.vocab_size, source))
-        visible.append(masking.visibility(starts, usual, valid[row].tolist(), 0.5, "word", source))
+        if kind != "mlm":
+            visible.append(masking.visibility(starts, usual, batch["valid"][row].tolist(), 0.5, "word", source))
     chosen = torch.tensor(masked)
-    layer = lm.base_model.embeddings
-    states = lm.base_model(input_ids=torch.tensor(corrupted), attention_mask=valid.long()).last_hidden_state
-    context = torch.cat([states[:, :1], layer(input_ids=ids)[:, 1:]], 1)
-    queries = states[:, :1] + layer.position_embeddings.weight[: ids.shape[1]]
-    # A padding row of the mask may be empty; [CLS] keeps its softmax finite, and it carries no label.
-    decoded = decoder(queries, context, torch.tensor(visible))
-    encoder_logits, decoder_logits = lm.cls(states).float(), lm.cls(decoded).float()
-    mlm = F.cross_entropy(encoder_logits.flatten(0, 1), ids.masked_fill(~chosen, -100).flatten())
-    dec = F.cross_entropy(decoder_logits.flatten(0, 1), ids.masked_fill(~ordinary, -100).flatten())
-    mu = encoder_logits.masked_fill(~(ordinary & ~chosen)[..., None], -torch.inf).amax(1)
-    present = torch.zeros_like(mu).scatter_(1, ids, ordinary.to(mu.dtype), reduce="add") > 0
-    bow = -(torch.log_softmax(mu, 1) * present).sum(1).mean()
-    return mlm + dec + bow
+    states = lm.base_model(input_ids=torch.tensor(corrupted), attention_mask=batch["valid"].long()).last_hidden_state
+    logits = lm.cls(states).float()
+    loss = F.cross_entropy(logits.flatten(0, 1), ids.masked_fill(~chosen, -100).flatten())
+    if kind != "mlm":
+        layer = lm.base_model.embeddings
+        context = torch.cat([states[:, :1], layer(input_ids=ids)[:, 1:]], 1)
+        queries = states[:, :1] + layer.position_embeddings.weight[: ids.shape[1]]
+        decoded = lm.cls(decoder(queries, context, torch.tensor(visible))).float()
+        loss = loss + F.cross_entropy(decoded.flatten(0, 1), ids.masked_fill(~ordinary, -100).flatten())
+    if kind == "dupmae":
+        mu = logits.masked_fill(~(ordinary & ~chosen)[..., None], -torch.inf).amax(1)
+        present = torch.zeros_like(mu).scatter_add_(1, ids, ordinary.to(mu.dtype)) > 0
+        loss = loss - (torch.log_softmax(mu, 1) * present).sum(1).mean()
+    return loss

@@ -74,12 +74,12 @@ def randomise(module: torch.nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.2)
 
 
-def random_batch(kind: str, lengths: list[int], seed: int) -> dict[str, Tensor]:
+def random_batch(kind: str, lengths: list[int], seed: int, vocabulary: int = VOCABULARY) -> dict[str, Tensor]:
     """`input_ids`, `word_starts`, `special`, `valid` [B, L] of random texts between the family's specials."""
     generator = torch.Generator().manual_seed(seed)
     pad, first, last = SPECIALS[kind]
     shape = (len(lengths), max(lengths))
-    ids = torch.randint(5, VOCABULARY, shape, generator=generator)
+    ids = torch.randint(5, vocabulary, shape, generator=generator)
     starts = torch.rand(shape, generator=generator) < 0.6
     valid = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
     special = ~valid

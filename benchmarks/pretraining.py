@@ -1,0 +1,183 @@
+"""A pre-training step against the naive one and against plain MLM: `python -m benchmarks.pretraining --json`.
+
+A step draws masks, runs forward and backward and updates all weights of a random BERT with 30,522 words. The naive
+step (`tests.reference.objectives.naive_step`) builds masks by Python loops and logits for every position of
+every term, under autocast when the dtype is bf16. Each runs in a process of its own, one after another, so that
+the peak of resident memory (libraries included) is its own. Floating-point operations are those of the matrix
+products that our step executes; utilisation divides their rate by that of one large product in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForMaskedLM
+
+from dupmae.models import resolve_dtype
+from dupmae.nn.backbone import Backbone
+from dupmae.nn.objectives import Batch, DuplexMAE
+from dupmae.nn.precision import LowPrecision
+from dupmae.recipe import Masking, Objective
+from tests.reference.objectives import naive_step
+from tests.reference.tiny import MASK, random_batch
+
+VOCABULARY = 30_522
+VARIANTS = ("ours", "naive", "mlm")
+
+
+def main() -> None:
+    """Run every variant in a child process, or, in a child, one of them; print the figures."""
+    options = _options()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    if options.variant is not None:
+        print(json.dumps(_measure(options)))
+        return
+    ours, naive, mlm = (_child(name) for name in VARIANTS)
+    result = {
+        "settings": {
+            name: value for name, value in vars(options).items() if name not in ("variant", "json", "threads")
+        },
+        "threads": torch.get_num_threads(),
+        **ours,
+        "tokens_per_second": options.batch * options.length / ours["step_seconds"]["median"],
+        "reference_step_seconds": naive["step_seconds"],
+        "reference_peak_memory_bytes": naive["peak_memory_bytes"],
+        "mlm_step_seconds": mlm["step_seconds"],
+        "mlm_peak_memory_bytes": mlm["peak_memory_bytes"],
+        "ratio_to_reference": naive["step_seconds"]["median"] / ours["step_seconds"]["median"],
+        "memory_ratio_to_reference": ours["peak_memory_bytes"] / naive["peak_memory_bytes"],
+        "ratio_to_mlm": mlm["step_seconds"]["median"] / ours["step_seconds"]["median"],
+    }
+    print(json.dumps(result) if options.json else _table(result))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for name, default, meaning in (
+        ("layers", 6, "transformer layers"),
+        ("hidden", 384, "hidden size"),
+        ("heads", 12, "attention heads"),
+        ("length", 150, "tokens of a text"),
+        ("batch", 16, "texts of a step"),
+        ("steps", 7, "timed steps"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
+    parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
+    parser.add_argument("--objective", choices=["mlm", "retromae", "dupmae"], default="dupmae", help="objective")
+    parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the network")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _child(variant: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.pretraining", *sys.argv[1:], "--variant", variant]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Step times and peak memory of one variant; for ours also operations and utilisation."""
+    torch.manual_seed(0)
+    dtype = resolve_dtype(options.dtype)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=options.hidden,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        intermediate_size=4 * options.hidden,
+        max_position_embeddings=max(512, options.length),
+    )
+    kind = "mlm" if options.variant == "mlm" else options.objective
+    objective = DuplexMAE(Backbone(BertForMaskedLM(config)), Objective(kind=kind), Masking(), mask_id=MASK, seed=0)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
+    batch = random_batch("bert", [options.length] * options.batch, 0, VOCABULARY)
+    loss = (_naive_loss if options.variant == "naive" else _our_loss)(objective, batch, dtype)
+
+    def step(number: int) -> None:
+        optimizer.zero_grad()
+        loss(number).backward()
+        optimizer.step()
+
+    seconds = _seconds(step, options.steps)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    figures = {
+        "step_seconds": {"min": min(seconds), "median": median(seconds), "max": max(seconds)},
+        "peak_memory_bytes": peak,
+    }
+    if options.variant != "ours":
+        return figures
+    # Torch's counter does not know the fused attention of CPUs, so this step spells attention out.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        step(0)
+    flops, top = counter.get_total_flops(), _matmul_rate(dtype)
+    utilisation = flops / median(seconds) / top
+    return {**figures, "flops": flops, "matmul_flops_per_second": top, "utilisation": utilisation}
+
+
+def _our_loss(objective: DuplexMAE, batch: dict[str, Tensor], dtype: torch.dtype) -> Callable[[int], Tensor]:
+    given, model = Batch(**batch), LowPrecision(objective, dtype)
+
+    def loss(step: int) -> Tensor:
+        terms: dict[str, Tensor] = model(given, objective.draw(given, step))
+        return terms["loss"]
+
+    return loss
+
+
+def _naive_loss(objective: DuplexMAE, batch: dict[str, Tensor], dtype: torch.dtype) -> Callable[[int], Tensor]:
+    source, lm, decoder = random.Random(0), objective.backbone.lm, objective.decoder
+
+    def loss(step: int) -> Tensor:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return naive_step(lm, decoder, batch, kind=objective.objective.kind, mask_id=MASK, source=source)
+
+    return loss
+
+
+def _seconds(work: Callable[[int], None], repeats: int) -> list[float]:
+    """Seconds of each call, after two to warm up."""
+    work(0)
+    work(1)
+    moments = [time.perf_counter()]
+    for number in range(repeats):
+        work(number)
+        moments.append(time.perf_counter())
+    return [after - before for before, after in pairwise(moments)]
+
+
+def _matmul_rate(dtype: torch.dtype) -> float:
+    """Operations per second of the fastest of ten products of 2048 x 2048 matrices."""
+    left, right = torch.randn(2, 2048, 2048).to(dtype)
+    return float(2 * 2048**3 / min(_seconds(lambda _: torch.mm(left, right), 10)))
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = []
+    for name, value in result.items():
+        shown = value
+        if name.endswith("step_seconds"):
+            shown = "{min:.3f} / {median:.3f} / {max:.3f}  (min / median / max)".format(**value)
+        elif isinstance(value, float):
+            shown = f"{value:,.3f}"
+        lines.append(f"{name:30}{shown}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
