@@ -90,13 +90,9 @@ class Prepare(Settings):
     shard_records: int = Field(50_000, ge=1, description="records per shard")
 
 
-class Pretrain(Settings):
-    """`dupmae pretrain`: shards to an encoder."""
+class PretrainOptions(Settings):
+    """How to pre-train, whatever the data and the model."""
 
-    data: Path = Field(description="folder written by prepare")
-    model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
-    from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
-    out: Path = Field(description="run folder: encoder/, checkpoints/, log.jsonl")
     objective: Objective = Objective()
     masking: Masking = Masking()
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
@@ -117,6 +113,15 @@ class Pretrain(Settings):
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: int = Field(0, ge=0)
+
+
+class Pretrain(PretrainOptions):
+    """`dupmae pretrain`: shards to an encoder."""
+
+    data: Path = Field(description="folder written by prepare")
+    model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
+    from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
+    out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out")
 
 
@@ -142,12 +147,9 @@ class RetrieverSettings(Settings):
     passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
 
 
-class Finetune(Settings):
-    """`dupmae finetune`: an encoder and pairs to a retriever."""
+class FinetuneOptions(Settings):
+    """How to fine-tune, whatever the data and the model."""
 
-    model: str = Field(description="encoder or masked LM, folder or hub name")
-    data: Path = Field(description="BEIR folder with qrels/train.tsv, or a jsonl of query/positive/negatives")
-    out: Path = Field(description="retriever folder")
     representation: Representation = Representation()
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
     minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
@@ -165,6 +167,14 @@ class Finetune(Settings):
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: int = Field(0, ge=0)
+
+
+class Finetune(FinetuneOptions):
+    """`dupmae finetune`: an encoder and pairs to a retriever."""
+
+    model: str = Field(description="encoder or masked LM, folder or hub name")
+    data: Path = Field(description="BEIR folder with qrels/train.tsv, or a jsonl of query/positive/negatives")
+    out: Path = Field(description="retriever folder")
 
 
 class Index(Settings):
@@ -185,3 +195,29 @@ class Evaluate(Settings):
     split: str = Field("test", description="name of the qrels file")
     depth: int = Field(100, ge=1, description="passages kept per query")
     batch_tokens: int = Field(8192, ge=16, description="tokens per encoding batch, padding included")
+
+
+class Quickstart(Settings):
+    """`dupmae quickstart`: the documentation of the installed packages to a measured hybrid retriever."""
+
+    out: Path = Field(Path("runs/quickstart"), description="run folder")
+    minutes: float = Field(8.0, gt=0, description="pre-training budget")
+    finetune_minutes: float | None = Field(
+        None, gt=0, description="budget of each fine-tuning; none: half a minute and a fifth of minutes, at most 2"
+    )
+    seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
+    from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")
+    documents: int = Field(10_500, ge=100, description="documents that the evaluation searches in")
+    test_queries: int = Field(4000, ge=10, description="test queries at most")
+    roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
+    max_length: int = Field(128, ge=16, description="tokens per pre-training record")
+    pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
+    finetune: FinetuneOptions = Field(FinetuneOptions(), description="settings of every fine-tuning stage")
+
+    @model_validator(mode="after")
+    def _budgets_once(self) -> Quickstart:
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage.minutes is not None:
+                setting = "minutes" if name == "pretrain" else "finetune_minutes"
+                raise ValueError(f"{name}.minutes: give the budget as {setting}")
+        return self

@@ -16,6 +16,8 @@ from dupmae.nn.backbone import Backbone
 GELU_SHIFT = 10.0
 GELU_SPREAD = 1.5
 RIDGE = 1e-3
+# Tokens kept from the regression to choose the logit scale: their logits are held whole.
+HELD_OUT = 2000
 
 
 def ridge(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,10 +40,9 @@ def start_head(backbone: Backbone, hidden: Tensor, ids: Tensor) -> dict[str, flo
         ids: [N] their token ids.
 
     Returns:
-        `accuracy` and `cross_entropy` over a tenth of the tokens that the regression did not see, and the
-        logit `scale` chosen on them.
+        `accuracy` and `cross_entropy` over tokens that the regression did not see, and the logit `scale` chosen on them.
     """
-    held_out = max(1, len(ids) // 10)
+    held_out = max(1, min(HELD_OUT, len(ids) // 10))
     embeddings = backbone.output.weight
     # A direction shared by all embeddings says nothing about the token and LayerNorm removes it anyway.
     weight, bias = ridge(hidden[held_out:], embeddings[ids[held_out:]] - embeddings.mean(0))

