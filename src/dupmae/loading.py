@@ -66,7 +66,7 @@ def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (
     Args:
         recipe: YAML file with the names of the settings as keys.
         overrides: `name=value` with dotted names, values written as YAML scalars.
-        given: settings by name; those that are None were not given.
+        given: settings by name; those that are None were not given, and a group adds to what is there.
 
     Raises:
         DupmaeError: for a recipe that cannot be read, an unknown name, a value that is not allowed, or a
@@ -79,7 +79,8 @@ def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (
         origins[name] = _Origin(text)
     for name, value in given.items():
         if value is not None:
-            _put(tree, [name], value)
+            before = tree.get(name)
+            tree[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
             origins[name] = _Origin(f"--{name.replace('_', '-')}")
     try:
         return kind.model_validate(tree)

@@ -1,0 +1,271 @@
+"""Every command as a person runs it: in a process of its own, on real text, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dupmae import __version__, cli, commands, recipe
+from dupmae.corpus.beir import load_split
+from dupmae.evaluation.metrics import evaluate
+from dupmae.evaluation.runs import read_run
+from dupmae.loading import describe
+from tests.tiny import beir_folder, call
+
+COMMAND = [sys.executable, "-m", "dupmae"]
+STAGES = {name: command for name, command in cli.COMMANDS.items() if command.settings}
+SHAPE = ["from_scratch.layers=1", "from_scratch.hidden=32", "from_scratch.heads=2"]
+Done = subprocess.CompletedProcess[str]
+
+
+def run(folder: Path, command: list[str]) -> Done:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DUPMAE_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def dupmae(folder: Path, *words: str) -> Done:
+    return run(folder, [*COMMAND, *words])
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Done]]:
+    """The stages in their order, tiny: the folder of the run and what each command said."""
+    folder = tmp_path_factory.mktemp("line")
+    beir_folder(folder / "texts", 70)
+    (folder / "tiny.yaml").write_text("data: shards\nsteps: 2\nbatch_tokens: 512\nlog_every: 1\n")
+    said = {
+        "prepare": dupmae(folder, "prepare", "texts", "--out", "shards", "vocabulary=500", "max_length=128"),
+        "pretrain": dupmae(
+            folder, "pretrain", "--recipe", "tiny.yaml", *SHAPE, "--out", "pretraining", "--json", "steps=4"
+        ),
+    }
+    small = ["representation.dimensions=16", "representation.top_k=32", "batch_size=4", "steps=3"]
+    data = ["--model", "pretraining/encoder", "--data", "texts"]
+    said["finetune"] = dupmae(folder, "finetune", *data, *small[:2], "--out", "retriever", *small[2:])
+    after = said["finetune"].stdout.splitlines()[-1].removeprefix("next: ")
+    said["index"] = dupmae(folder, *shlex.split(after)[1:])
+    said["search"] = dupmae(folder, "search", ".", "the", "with statement", "--k", "3", "--quiet")
+    search = ["search", "index", "the with statement", "--k", "3", "--json", "--quiet"]
+    listed = f"import sys; from dupmae import cli; cli.main({search}); print(*sys.modules, file=sys.stderr)"
+    said["search json"] = run(folder, [sys.executable, "-c", listed])
+    judged = ["--retriever", "retriever", "--data", "texts", "--out", "measured"]
+    said["evaluate"] = dupmae(folder, "evaluate", *judged, "--json", "--quiet")
+    return folder, said
+
+
+def test_prepare_says_what_it_wrote_and_what_comes_next(line: tuple[Path, dict[str, Done]]) -> None:
+    folder, said = line
+    assert (folder / "shards" / "manifest.json").is_file()
+    assert re.search(r"^wrote shards: [\d,]+ records, [\d,]+ tokens; 0 texts", said["prepare"].stdout)
+    assert said["prepare"].stdout.splitlines()[-1] == "next: dupmae pretrain --data shards --out pretraining minutes=8"
+
+
+def test_pretrain_joins_recipe_and_overrides_and_gives_one_object(line: tuple[Path, dict[str, Done]]) -> None:
+    folder, said = line
+    result = json.loads(said["pretrain"].stdout)
+    assert (result["encoder"], result["steps"], result["last"]["step"]) == ("pretraining/encoder", 4, 4)
+    assert json.loads((folder / "pretraining" / "encoder" / "config.json").read_text())["hidden_size"] == 32
+    assert len((folder / "pretraining" / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_next_command_of_finetune_builds_the_index(line: tuple[Path, dict[str, Done]]) -> None:
+    folder, said = line
+    assert re.search(
+        r"^wrote retriever: a retriever, after 3 steps, loss [\d.]+ to [\d.]+$", said["finetune"].stdout, re.M
+    )
+    assert "wrote index: 70 passages" in said["index"].stdout
+    assert (folder / "index" / "settings.json").is_file()
+
+
+def test_search_shows_scores_shares_words_and_text(line: tuple[Path, dict[str, Done]]) -> None:
+    _, said = line
+    blocks = said["search"].stdout.strip().split("\n\n")
+    hits = json.loads(said["search json"].stdout)["hits"]
+    assert len(blocks) == len(hits) == 3
+    for block, hit in zip(blocks, hits, strict=True):
+        assert block.strip().startswith(f"{hit['rank']}. {hit['title']}")
+        assert f"{hit['score']:.3f} = dense {hit['dense']:.3f} + sparse {hit['sparse']:.3f}" in block
+        assert hit["score"] == pytest.approx(hit["dense"] + hit["sparse"], abs=1e-3)
+        for word, value in hit["words"][:3]:
+            assert f"{word} {value:.2f}" in block
+        assert " ".join(hit["text"].split()[:4]) in block
+    assert said["search"].stderr == ""
+
+
+def test_evaluate_writes_what_it_says(line: tuple[Path, dict[str, Done]]) -> None:
+    folder, said = line
+    result = json.loads(said["evaluate"].stdout)
+    after = result.pop("next")
+    assert after.startswith("dupmae index ")
+    assert result == json.loads((folder / "measured" / "metrics.json").read_text())
+    _, _, qrels = load_split(folder / "texts", "test")
+    run = read_run(folder / "measured" / "run.trec")
+    assert result["metrics"] == evaluate(qrels, run, list(result["metrics"]))
+    assert said["evaluate"].stderr == ""
+
+
+def test_no_command_speaks_in_the_voice_of_a_library(line: tuple[Path, dict[str, Done]]) -> None:
+    _, said = line
+    for name in said.keys() - {"search json"}:
+        done = said[name]
+        for noise in ("LOAD REPORT", "Warning", "it/s", "huggingface", "Traceback"):
+            assert noise not in done.stderr + done.stdout, (name, done.stderr)
+
+
+def test_the_help_comes_without_the_heavy_libraries() -> None:
+    program = "import sys; from dupmae import cli\ntry: cli.main(['pretrain', '--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"torch", "transformers", "numpy", "scipy", "pyarrow"}
+
+
+def test_search_loads_no_training_library(line: tuple[Path, dict[str, Done]]) -> None:
+    loaded = set(line[1]["search json"].stderr.split())
+    assert "torch" in loaded
+    assert not loaded & {"transformers.trainer", "sklearn", "matplotlib", "bm25s"}
+
+
+def test_version() -> None:
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"dupmae {__version__}\n"
+
+
+def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_each_help_lists_flags_and_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        call(name, "--help")
+    assert stopped.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--json" in printed
+    assert "--quiet" in printed
+    if name in STAGES:
+        for setting in describe(getattr(recipe, STAGES[name].settings)):
+            default = "required" if setting.default is None else f"default: {setting.default}"
+            told = f"{setting.name} {setting.description} [{setting.allowed}; {default}]"
+            assert " ".join(told.split()) in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretain"], "dupmae: argument COMMAND: invalid choice: 'pretain'"),
+        (["pretrain", "--stps", "3"], "dupmae: pretrain: unrecognized arguments: --stps"),
+        (["pretrain", "shards"], "dupmae: shards: not a setting (write NAME=VALUE; see `dupmae pretrain --help`)"),
+        (["search", "index"], "dupmae: search: the following arguments are required: QUERY"),
+        (["search", "index", "words", "--k", "many"], "dupmae: search: argument --k: invalid int value: 'many'"),
+        (["prepare", "--out", "x"], "dupmae: inputs is not given"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(message)
+    assert printed.err.count("\n") == 1
+
+
+def test_the_quickstart_starts_from_its_own_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    seen: list[recipe.Quickstart] = []
+
+    def quickstart(settings: recipe.Quickstart) -> commands.Outcome:
+        seen.append(settings)
+        return commands.Outcome({"done": True}, "done")
+
+    monkeypatch.setattr(commands, "quickstart", quickstart)
+    assert call("quickstart") == 0
+    assert call("quickstart", "--minutes", "1", "--from-scratch", "--out", "x", "from_scratch.layers=1", "--json") == 0
+    plain, scratch = seen
+    assert (plain.out, plain.minutes, plain.seed, plain.from_scratch) == (Path("runs/quickstart"), 8, 0, None)
+    assert plain.pretrain != recipe.Quickstart().pretrain
+    assert (scratch.minutes, scratch.out) == (1, Path("x"))
+    assert scratch.from_scratch is not None
+    assert scratch.from_scratch.layers == 1
+    assert capsys.readouterr().out == 'done\n{"done": true}\n'
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("minutes: 2\n")
+    assert call("quickstart", "--recipe", empty) == 0
+    assert seen[2] == recipe.Quickstart(minutes=2)
+
+
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def prepare(settings: recipe.Prepare) -> commands.Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "prepare", prepare)
+    assert call("prepare", "a.txt", "--out", "b") == 130
+    assert capsys.readouterr().err == "dupmae: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "/x/model"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line_whoever_reports_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(settings: recipe.Prepare) -> commands.Outcome:
+        raise error
+
+    monkeypatch.setattr(commands, "prepare", prepare)
+    assert call("prepare", "a.txt", "--out", "b") == 2
+    printed = capsys.readouterr().err
+    assert "No space left on device (free some space or choose another place)" in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(settings: recipe.Prepare) -> commands.Outcome:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(commands, "prepare", prepare)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        call("prepare", "a.txt", "--out", "b")
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    program = (
+        "import sys; from dupmae import cli, commands\n"
+        "commands.search = lambda *given: commands.Outcome({}, 'x' * 1_000_000)\n"
+        "sys.exit(cli.main(['search', 'index', 'words']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == cli.PIPE_EXIT_CODE
+        assert process.stderr.read() == b""
+
+
+def test_the_public_names_are_there() -> None:
+    import dupmae
+
+    assert len(dupmae.__all__) <= 10
+    for name in dupmae.__all__:
+        assert getattr(dupmae, name) is not None
+        assert name in dir(dupmae)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dupmae.nothing  # noqa: B018
