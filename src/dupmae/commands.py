@@ -45,7 +45,7 @@ def quickstart(settings: recipe.Quickstart) -> Outcome:
 
     report = run(settings)
     ask = _command("search", settings.out, "read a csv file in chunks")
-    names = ("report.html", "report.json", "retriever", "index")
+    names = ("report.html", "report.json", "pretraining/encoder", "retriever", "index")
     wrote = _wrote(settings.out, {name: "" for name in names if (settings.out / name).exists()}, ask)
     return Outcome(report, f"{format_table(report)}\n\n{wrote}")
 
@@ -92,12 +92,13 @@ def finetune(settings: recipe.Finetune) -> Outcome:
 def index(settings: recipe.Index) -> Outcome:
     """A retriever and a corpus to a searchable folder."""
     _check_folder(settings.out, replaced=True)
+    from dupmae.evaluation.summary import bytes_text
     from dupmae.stages.index import build
 
     built = build(settings)
     after = _command("search", settings.out, "what you look for")
     result = {"index": str(settings.out), "passages": len(built), "bytes": built.size_bytes(), "next": after}
-    told = f"{len(built):,} passages, {built.size_bytes() / 1e6:,.1f} MB of vectors"
+    told = f"{len(built):,} passages, {bytes_text(built.size_bytes())} of vectors"
     return Outcome(result, _wrote(settings.out, {"": told}, after))
 
 
