@@ -221,6 +221,21 @@ def test_a_pretraining_folder_that_is_a_file(ready: Path, said: Said, tmp_path: 
     assert said("pretrain", "--data", ready / "shards", "--out", "out", "steps=1").startswith("dupmae: out: is a file")
 
 
+@pytest.mark.parametrize("model", ["./encoder", "here/encoder", "a/b/encoder"])
+def test_a_model_folder_that_is_not_there(model: str, ready: Path, said: Said, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    line = said("pretrain", "--data", ready / "shards", "--model", model, "--out", "out", "steps=1")
+    assert line == f"dupmae: {model}: no such model folder (check the path)"
+
+
+def test_a_damaged_model(ready: Path, said: Said, tmp_path: Path) -> None:
+    shutil.copytree(ready / "retriever", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    line = said("pretrain", "--data", ready / "shards", "--model", "./model", "--out", "out", "steps=1")
+    assert line.startswith("dupmae: ./model: no model can be loaded: ")
+
+
 @contextmanager
 def small_disk(limit: int) -> Iterator[None]:
     """No file can grow past `limit` bytes, which the system tells as it tells a full disk."""

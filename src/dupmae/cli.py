@@ -183,7 +183,12 @@ def _prepare_output(*, quiet: bool) -> None:
 
     console.set_up(quiet=quiet)
     # The libraries' own advice and bars are for people who call them, and would break the one-line rule.
-    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_PROGRESS_BARS", "1")):
+    quiet_libraries = {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    for name, value in quiet_libraries.items():
         os.environ.setdefault(name, value)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

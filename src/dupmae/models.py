@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
     Raises:
         DupmaeError: when nothing loadable is there.
     """
+    if _can_only_be_a_path(model) and not Path(model).is_dir():
+        raise DupmaeError("no such model folder", where=model, fix="check the path")
     try:
         with silent_library():
             lm, info = AutoModelForMaskedLM.from_pretrained(model, output_loading_info=True, dtype=torch.float32)
@@ -38,6 +41,12 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
     head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
     names = {name for name, parameter in lm.named_parameters() if id(parameter) in head}
     return backbone, not names & set(info["missing_keys"])
+
+
+def _can_only_be_a_path(model: str) -> bool:
+    """Whether a name is none of the hub's (`name`, `owner/name`), or lies in a folder that is here."""
+    path = Path(model)
+    return model.startswith((".", "/", "~")) or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
 
 
 @contextmanager
