@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -63,10 +64,13 @@ class Retriever:
             raise DupmaeError(message, where=path / SETTINGS_FILE, fix="use the version that wrote it") from None
         retriever = cls.from_encoder(str(path), settings)
         try:
-            retriever.encoder.load_state_dict(load_file(path / PARAMETERS_FILE), strict=False)
-        except (OSError, RuntimeError, ValueError) as error:
+            result = retriever.encoder.load_state_dict(load_file(path / PARAMETERS_FILE), strict=False)
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise DupmaeError(f"damaged: {reason}", where=path / PARAMETERS_FILE, fix="run finetune again") from None
+        missing = [name for name in result.missing_keys if not name.startswith("backbone.")]
+        if missing:
+            raise DupmaeError(f"lacks {missing[0]}", where=path / PARAMETERS_FILE, fix="run finetune again")
         retriever.folder = path
         return retriever
 

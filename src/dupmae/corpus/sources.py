@@ -45,8 +45,13 @@ def find_sources(roots: Sequence[Path]) -> tuple[list[Source], Counter[str]]:
     """
     skipped: Counter[str] = Counter()
     entered: set[tuple[int, int]] = set()
-    sources = [source for root in roots for source in _walk(str(root), "", entered, skipped)]
+    sources = [source for root in roots for source in _walk(str(root), _package(root), entered, skipped)]
     return sources, skipped
+
+
+def _package(root: Path) -> str:
+    """What module names below a root begin with: a package names itself, a folder of packages is nameless."""
+    return f"{root.resolve().name}." if (root / "__init__.py").exists() else ""
 
 
 def _walk(folder: str, package: str, entered: set[tuple[int, int]], skipped: Counter[str]) -> Iterator[Source]:

@@ -41,7 +41,7 @@ class HybridEncoder(nn.Module):
         if settings.dimensions == backbone.width:
             nn.init.eye_(self.projection.weight)
         else:
-            nn.init.orthogonal_(self.projection.weight)
+            nn.init.orthogonal_(self.projection.weight, generator=torch.Generator().manual_seed(0))
 
     @property
     def has_dense(self) -> bool:
@@ -89,8 +89,8 @@ class HybridEncoder(nn.Module):
         """Keep the k largest entries of each row [B, |V|] and zero the rest (DupMAE, section 3.3)."""
         if self.settings.top_k >= sparse.shape[1]:
             return sparse
-        least = sparse.detach().topk(self.settings.top_k, dim=1).values[:, -1:]
-        return sparse * (sparse >= least)
+        best = sparse.detach().topk(self.settings.top_k, dim=1).indices
+        return sparse * torch.zeros_like(sparse, dtype=torch.bool).scatter_(1, best, True)
 
     def scores(self, queries: Vectors, passages: Vectors) -> tuple[Tensor | None, Tensor | None]:
         """Dense and sparse share of every score, each [Q, P]; the passages' sparse part is cut to its top-k."""

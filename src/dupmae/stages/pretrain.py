@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     plan = _plan(settings, new_head=not brought)
     steps = settings.steps or _steps(settings, model, data, plan)
     logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {len(shards):,} records")
+    plan = replace(plan, save_every=settings.save_every or steps)
     log = train(model, data, plan, steps=steps)
     encoder = settings.out / "encoder"
     with new_folder(encoder) as folder:
@@ -130,6 +131,5 @@ def _plan(settings: Pretrain, *, new_head: bool) -> Plan:
         warmup=settings.warmup,
         log_every=settings.log_every,
         seed=settings.seed,
-        save_every=settings.save_every,
         resume=settings.resume,
     )

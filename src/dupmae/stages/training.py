@@ -151,6 +151,7 @@ class TermTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(folder))
             self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
+            write_json(folder / "terms.json", [self._sums, self._counted, self._tokens])
         saved = sorted(self.plan.out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         for old in saved[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
@@ -158,6 +159,7 @@ class TermTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target: nn.Module = model or self.model  # type: ignore[assignment]
         load_model(target, str(Path(resume_from_checkpoint) / "model.safetensors"))
+        self._sums, self._counted, self._tokens = read_json(Path(resume_from_checkpoint) / "terms.json")
 
 
 def _only_item(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
