@@ -6,6 +6,7 @@ Progress and log lines go to standard error, so that standard output stays for r
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -32,7 +33,13 @@ _state = {"quiet": False}
 def set_up(*, quiet: bool = False) -> None:
     """Send the log to standard error; `quiet` silences progress bars and everything below warnings."""
     _state["quiet"] = quiet
-    handler = RichHandler(console=stderr, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    handler: logging.Handler
+    if stderr.is_terminal:
+        handler = RichHandler(console=stderr, show_path=False, show_level=False, log_time_format="[%H:%M:%S]")
+    else:
+        # Off a terminal nothing knows the width: one message stays one line.
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

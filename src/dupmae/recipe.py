@@ -6,6 +6,7 @@ combinations that cannot work are refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,6 +20,13 @@ class Settings(BaseModel):
     """Base of all settings: immutable, closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _refuse_own_input(out: Path, inputs: Iterable[Path | str | None]) -> None:
+    """A stage's output replaces what stands there: that must not be what it reads."""
+    for source in inputs:
+        if source is not None and Path(source).resolve() == out.resolve():
+            raise ValueError(f"out: {out} is also an input; name another folder")
 
 
 class Masking(Settings):
@@ -61,12 +69,11 @@ class Objective(Settings):
 
 
 class FromScratch(Settings):
-    """A small BERT with its own WordPiece vocabulary, trained from nothing."""
+    """A small BERT trained from nothing."""
 
     layers: int = Field(4, ge=1, description="transformer layers")
     hidden: int = Field(256, ge=8, description="hidden size; a multiple of heads")
     heads: int = Field(4, ge=1, description="attention heads")
-    vocabulary: int = Field(8000, ge=100, description="WordPiece vocabulary size")
 
     @model_validator(mode="after")
     def _divisible(self) -> FromScratch:
@@ -89,6 +96,11 @@ class Prepare(Settings):
     )
     shard_records: int = Field(50_000, ge=1, description="records per shard")
 
+    @model_validator(mode="after")
+    def _own_folder(self) -> Prepare:
+        _refuse_own_input(self.out, self.inputs)
+        return self
+
 
 class PretrainOptions(Settings):
     """How to pre-train, whatever the data and the model."""
@@ -102,7 +114,7 @@ class PretrainOptions(Settings):
     new_learning_rate: float | None = Field(
         None, gt=0, description="peak rate of freshly started parts (decoder, head); none: the encoder's"
     )
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
     head_start: Literal["auto", "ridge", "keep"] = Field(
@@ -112,7 +124,7 @@ class PretrainOptions(Settings):
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: at the end only")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of dropout, masks and batches")
 
 
 class Pretrain(PretrainOptions):
@@ -123,6 +135,11 @@ class Pretrain(PretrainOptions):
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Pretrain:
+        _refuse_own_input(self.out, [self.data, self.model])
+        return self
 
 
 class Representation(Settings):
@@ -166,7 +183,7 @@ class FinetuneOptions(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of dropout, masks and batches")
 
 
 class Finetune(FinetuneOptions):
@@ -175,6 +192,11 @@ class Finetune(FinetuneOptions):
     model: str = Field(description="encoder or masked LM, folder or hub name")
     data: Path = Field(description="BEIR folder with qrels/train.tsv, or a jsonl of query/positive/negatives")
     out: Path = Field(description="retriever folder")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Finetune:
+        _refuse_own_input(self.out, [self.data, self.model])
+        return self
 
 
 class Index(Settings):
@@ -207,6 +229,7 @@ class Quickstart(Settings):
     )
     seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
     from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")
+    vocabulary: int = Field(8000, ge=100, description="WordPiece entries of a start from nothing")
     documents: int = Field(10_500, ge=100, description="documents that the evaluation searches in")
     test_queries: int = Field(4000, ge=10, description="test queries at most")
     roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")

@@ -164,3 +164,12 @@ def test_nothing_is_imported(tmp_path: Path) -> None:
     (tmp_path / "lib" / "trap_module.py").write_text(trap)
     build(tmp_path / "set", seed=0, documents=10, roots=[tmp_path / "lib"])
     assert "trap_module" not in sys.modules
+
+
+def test_a_root_that_is_a_package_names_its_modules(tmp_path: Path) -> None:
+    package = tmp_path / "parcel"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Parcel."""\n')
+    (package / "post.py").write_text('"""Post."""\n')
+    sources, _ = find_sources([package])
+    assert [source.module for source in sources] == ["parcel", "parcel.post"]

@@ -13,12 +13,12 @@ import numpy as np
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
 from dupmae.evaluation.metrics import Run, evaluate, per_query, ranking
+from dupmae.evaluation.retrieval import rank
 from dupmae.evaluation.runs import write_run
 from dupmae.evaluation.significance import paired_randomization
 from dupmae.retriever import Retriever
-from dupmae.search.engine import Searcher
+from dupmae.search.engine import Searcher, index_passages
 from dupmae.search.index import HybridIndex, Part
-from dupmae.search.writer import build_index
 
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 COMPARED = "ndcg@10"
@@ -74,14 +74,7 @@ class Judge:
         """Rank with a retriever over an index that is thrown away."""
         retriever = Retriever.load(folder)
         with tempfile.TemporaryDirectory() as scratch:
-            index = build_index(
-                Path(scratch) / "index",
-                retriever.passage_batches([passage.content for passage in self.passages]),
-                self.passages,
-                dimensions=retriever.dimensions,
-                vocabulary=retriever.vocabulary,
-                retriever={},
-            )
+            index = index_passages(Path(scratch) / "index", retriever, self.passages)
             self._rank(name, retriever, index, "hybrid")
 
     def hybrid(self, prefix: str, index: HybridIndex, retriever: Retriever) -> None:
@@ -92,7 +85,7 @@ class Judge:
 
     def _rank(self, name: str, retriever: Retriever, index: HybridIndex, part: Part) -> None:
         start = time.perf_counter()
-        run = index.ranking(self.query_ids, retriever.encode_queries(self.queries), DEPTH, part=part)
+        run = rank(index, retriever, dict(zip(self.query_ids, self.queries, strict=True)), DEPTH, part=part)
         seconds = time.perf_counter() - start
         self._systems[name] = System(run, len(run) / seconds, index.size_bytes(part))
 

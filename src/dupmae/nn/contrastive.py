@@ -72,7 +72,7 @@ def best_scales(dense: Tensor | None, sparse: Tensor | None, targets: Tensor, ig
     Args:
         dense, sparse: unweighted shares [Q, P] of the sample's scores.
     """
-    factors: list[float] = [2.0 ** (exponent / 2) for exponent in range(-30, 13)]
+    factors: list[float] = [2.0 ** (exponent / 2) for exponent in range(-20, 13)]
 
     def best_of(part: Tensor) -> float:
         losses = [float(info_nce(factor * part, targets, ignored)[0]) for factor in factors]

@@ -40,7 +40,8 @@ def start_head(backbone: Backbone, hidden: Tensor, ids: Tensor) -> dict[str, flo
         ids: [N] their token ids.
 
     Returns:
-        `accuracy` and `cross_entropy` over tokens that the regression did not see, and the logit `scale` chosen on them.
+        `accuracy` and `cross_entropy` over tokens that the regression did not see, and the logit `scale` that they
+        choose.
     """
     held_out = max(1, min(HELD_OUT, len(ids) // 10))
     embeddings = backbone.output.weight

