@@ -225,12 +225,12 @@ class Quickstart(Settings):
     out: Path = Field(Path("runs/quickstart"), description="run folder")
     minutes: float = Field(8.0, gt=0, description="pre-training budget")
     finetune_minutes: float | None = Field(
-        None, gt=0, description="budget of each fine-tuning; none: half a minute and a fifth of minutes, at most 2"
+        None, gt=0, description="budget of each fine-tuning; none: a fifth of (minutes + 1), at most 2"
     )
     seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
     from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")
     vocabulary: int = Field(8000, ge=100, description="WordPiece entries of a start from nothing")
-    documents: int = Field(10_500, ge=100, description="documents that the evaluation searches in")
+    documents: int = Field(10_000, ge=100, description="documents that the evaluation searches in")
     test_queries: int = Field(4000, ge=10, description="test queries at most")
     roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
     max_length: int = Field(128, ge=16, description="tokens per pre-training record")

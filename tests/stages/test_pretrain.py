@@ -184,3 +184,9 @@ def test_a_time_budget_becomes_steps_and_is_remembered(
     again = pretrain(settings(data, tmp_path / "again", minutes=0.002))
     assert first.steps == again.steps >= 1
     assert losses(first.log) == losses(again.log)
+
+
+def test_an_earlier_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "run", steps=2))
+    with pytest.raises(DupmaeError, match="checkpoints of an earlier run"):
+        pretrain(settings(data, tmp_path / "run", steps=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     with clock.stage("finetune finetuned-dense"):
         tuned["finetuned-dense"] = finetune(_finetune(settings, data, start, "finetuned-dense", steps, "dense"))
         judge.retriever("finetuned-dense", tuned["finetuned-dense"].retriever)
+    # A quickstart begins anew: what an earlier one left here is its own.
+    shutil.rmtree(settings.out / "pretraining", ignore_errors=True)
     with clock.stage("pretrain"):
         pretrained = pretrain(_pretrain(settings, shards, start))
     with clock.stage("finetune dupmae-hybrid"):
@@ -182,7 +185,7 @@ def _finetune(
     }
     options["steps"] = steps or options["steps"]
     if options["steps"] is None:
-        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.5 + settings.minutes / 5)
+        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, (1 + settings.minutes) / 5)
         options["minutes"] = budget
     options |= {"model": model, "data": data / "training", "out": settings.out / name, "seed": settings.seed}
     return Finetune.model_validate(options)

@@ -14,7 +14,7 @@ from dupmae.models import device
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.head_start import start_head
 
-START_TOKENS = 100_000
+START_TOKENS = 60_000
 
 
 def head_from_text(

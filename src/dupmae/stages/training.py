@@ -31,7 +31,7 @@ from dupmae.errors import DupmaeError
 from dupmae.files import new_folder, read_json, write_json
 
 KEPT_CHECKPOINTS = 2
-MEASURED_STEPS = 6
+MEASURED_STEPS = 4
 Terms = Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -191,6 +191,8 @@ def train(
     last: str | None = get_last_checkpoint(str(plan.out)) if plan.resume else None  # type: ignore[no-untyped-call]
     if plan.resume and last is None:
         raise DupmaeError("no checkpoint to resume from", where=plan.out, fix="start without resume")
+    if not plan.resume and any(plan.out.glob("checkpoint-*")):
+        raise DupmaeError("holds checkpoints of an earlier run", where=plan.out, fix="resume=true, or another out")
     earlier = _earlier_lines(plan.out / "log.jsonl", last)
     trainer = TermTrainer(model, data(steps), plan, steps=steps)
     trainer.history = earlier
