@@ -81,7 +81,7 @@ def best_scales(dense: Tensor | None, sparse: Tensor | None, targets: Tensor, ig
     alone = [1.0 if part is None else best_of(part) for part in (dense, sparse)]
     if dense is None or sparse is None:
         return alone[0], alone[1]
-    shares = [2.0 ** (exponent / 2) for exponent in range(-8, 2)]
+    shares = [2.0 ** (exponent / 4) for exponent in range(-14, 3)]
     pairs = [(alone[0] * left, alone[1] * right) for left in shares for right in shares]
     losses = [float(info_nce(left * dense + right * sparse, targets, ignored)[0]) for left, right in pairs]
     return pairs[losses.index(min(losses))]

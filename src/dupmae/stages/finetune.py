@@ -27,6 +27,7 @@ from dupmae.stages.start import head_from_text
 from dupmae.stages.training import Plan, parameter_groups, steps_within, train
 
 CALIBRATION_STEPS = 4
+WEIGHING_QUERIES = 500
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def finetune(settings: Finetune) -> Finetuned:
         query_length=settings.query_length,
         passage_length=settings.passage_length,
     )
-    return Finetuned(Retriever(encoder, tokenizer, kept).save(settings.out), log, steps)
+    retriever = Retriever(encoder, tokenizer, kept)
+    if settings.representation.kind == "hybrid":
+        weigh_parts(retriever, pairs, data(steps).last_queries(WEIGHING_QUERIES))
+    return Finetuned(retriever.save(settings.out), log, steps)
 
 
 def _check_lengths(settings: Finetune, longest: int) -> None:
@@ -137,6 +141,30 @@ def calibrate(encoder: HybridEncoder, data: FinetuningSteps, dtype: torch.dtype)
         f"part weights start at {chosen[0]:.4g} (dense) and {chosen[1]:.4g} (sparse), "
         f"threshold at {float(encoder.threshold):.3g}"
     )
+
+
+@torch.no_grad()
+def weigh_parts(retriever: Retriever, pairs: PairData, queries: list[int]) -> None:
+    """Set the part weights anew where they minimise InfoNCE in a pool of passages, hard negatives left out.
+
+    Training against BM25's negatives makes the vocabulary part look worse than it is over a corpus, since
+    those are passages that share the query's words.
+    """
+    encoder = retriever.encoder
+    encoder.log_scales.zero_()
+    random = np.random.default_rng(len(queries))
+    golds = [pairs.positives[query][0] for query in queries]
+    pool = golds + [int(place) for place in random.integers(len(pairs.passages), size=len(queries))]
+    asked = retriever.encode_queries([pairs.queries[query] for query in queries])
+    found = retriever.encode_passages([pairs.passages[place] for place in pool])
+    dense = torch.from_numpy(asked.dense @ found.dense.T)
+    sparse = torch.from_numpy((asked.sparse @ found.sparse.T).toarray())
+    ignored = torch.from_numpy(np.stack([np.isin(pool, pairs.positives[query]) for query in queries]))
+    targets = torch.arange(len(queries))
+    ignored[targets, targets] = False
+    chosen = best_scales(dense, sparse, targets, ignored)
+    encoder.log_scales.copy_(torch.tensor(chosen).log())
+    logger.info(f"part weights end at {chosen[0]:.4g} (dense) and {chosen[1]:.4g} (sparse)")
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:

@@ -132,6 +132,11 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self.data.queries))
         return [int(query) for query in order[place * self.batch_size : (place + 1) * self.batch_size]]
 
+    def last_queries(self, count: int) -> list[int]:
+        """The last `count` queries of the first epoch: training has not seen them unless it went through it all."""
+        order = np.random.default_rng([self._seed, 0]).permutation(len(self.data.queries))
+        return [int(query) for query in order[-count:]]
+
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         queries = self._queries(step)
         random = np.random.default_rng([self._seed, step, 1])
