@@ -40,7 +40,7 @@ def tiny_retriever(folder: Path, kind: Any = "hybrid", texts: Sequence[str] = ()
     """A one-layer retriever with random weights, saved."""
     torch.manual_seed(0)
     tokenizer = train_wordpiece(texts or [passage.content for passage in documents()], 400)
-    backbone = new_backbone(FromScratch(layers=1, hidden=16, heads=2), tokenizer, 64)
+    backbone = new_backbone(FromScratch(layers=1, hidden=16, heads=2), tokenizer, 128)
     settings = RetrieverSettings(
         representation=Representation(kind=kind, dimensions=8, top_k=32), query_length=16, passage_length=64
     )

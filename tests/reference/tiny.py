@@ -101,7 +101,7 @@ def sentences(count: int) -> list[str]:
     ]
 
 
-def tiny_folder(path: Path, *, tokenizer: Path | None = None, head: bool = True, max_length: int = 64) -> Path:
+def tiny_folder(path: Path, *, tokenizer: Path | None = None, head: bool = True, max_length: int = 128) -> Path:
     """Save a random two-layer BERT, with or without its vocabulary head, and its tokenizer."""
     words = load_tokenizer(tokenizer) if tokenizer else train_wordpiece(sentences(200), 160)
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from dupmae.errors import DupmaeError
 from dupmae.files import write_text
 from dupmae.recipe import Finetune
 from dupmae.retriever import Retriever
-from dupmae.stages.finetune import finetune, idf_weights
+from dupmae.stages.finetune import finetune, idf_weights, weigh_parts
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from tests.reference.tiny import sentences, tiny_folder
 
@@ -220,3 +220,40 @@ def test_idf_weights(model: Path) -> None:
 def test_a_budget_is_needed(pairs: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DupmaeError, match="neither steps nor minutes"):
         finetune(settings(model, pairs, tmp_path / "out", steps=None))
+
+
+def test_texts_longer_than_the_model_are_refused(model: Path, beir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DupmaeError, match="passage_length: the model takes 128 tokens"):
+        finetune(settings(model, beir, tmp_path / "out", passage_length=256))
+
+
+def test_the_last_queries_are_those_training_reaches_last(beir: Path, model: Path) -> None:
+    data = read_pair_data(beir)
+    steps = FinetuningSteps(
+        data,
+        HardNegatives(data, 5),
+        load_tokenizer(model),
+        steps=3,
+        batch_size=8,
+        per_query=0,
+        lengths=(16, 32),
+        seed=3,
+    )
+    seen = {query for step in range(3) for query in steps._queries(step)}
+    assert not seen & set(steps.last_queries(10))
+    assert len(set(steps.last_queries(10))) == 10
+
+
+def test_part_weights_follow_the_scale_of_the_parts(beir: Path, model: Path, tmp_path: Path) -> None:
+    retriever = Retriever.load(finetune(settings(model, beir, tmp_path / "out")).retriever)
+    data = read_pair_data(beir)
+    everyone = list(range(len(data.queries)))
+    weigh_parts(retriever, data, everyone)
+    before = retriever.encoder.log_scales.clone()
+    # Dense vectors twice as long make scores four times as large: a weight a quarter as large is the same ranking.
+    with torch.no_grad():
+        retriever.encoder.projection.weight.mul_(2)
+    again = Retriever(retriever.encoder, retriever.tokenizer, retriever.settings)
+    weigh_parts(again, data, everyone)
+    change = (again.encoder.log_scales - before).detach().numpy()
+    np.testing.assert_allclose(change, [-np.log(4), 0], atol=1e-4)
