@@ -111,8 +111,10 @@ def idf_weights(pairs: PairData, tokenizer: Any, vocabulary: int) -> Tensor:
     """
     counts = np.zeros(vocabulary)
     sample = pairs.passages[:: max(1, len(pairs.passages) // 20_000)]
-    for ids in tokenizer(sample, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]:
-        counts[np.unique(ids)] += 1
+    for start in range(0, len(sample), 1000):
+        texts = sample[start : start + 1000]
+        for ids in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]:
+            counts[np.unique(ids)] += 1
     weights = np.sqrt(np.log1p((len(sample) - counts + 0.5) / (counts + 0.5)))
     return torch.from_numpy(weights / weights[counts > 0].mean()).float()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.report import write_picture, write_report
 from dupmae.evaluation.systems import Judge
 from dupmae.files import new_folder, sha256
+from dupmae.memory import peak_bytes, release
 from dupmae.models import new_backbone
 from dupmae.recipe import Finetune, Index, Prepare, Pretrain, Quickstart, Representation, RetrieverSettings
 from dupmae.retriever import Retriever
@@ -47,9 +47,10 @@ VERSIONS = ("dupmae", "torch", "transformers", "tokenizers", "accelerate", "nump
 
 @dataclass
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage, and the most memory the process had held by its end."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -58,6 +59,8 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 1)
+        release()
+        self.peak_bytes[name] = peak_bytes()
 
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:
@@ -210,7 +213,6 @@ def _report(
     pretrained: Pretrained,
     tuned: dict[str, Finetuned],
 ) -> dict[str, Any]:
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "dataset": {key: value for key, value in asdict(counts).items() if isinstance(value, int)},
         "skipped": counts.skipped,
@@ -219,7 +221,8 @@ def _report(
         "fine_tuning": {"steps": tuned["no-pretraining"].steps, "batch_size": settings.finetune.batch_size},
         "pretraining": {"steps": pretrained.steps},
         "seconds": clock.seconds | {"total": round(sum(clock.seconds.values()), 1)},
-        "peak_memory_bytes": own * (1 if platform.system() == "Darwin" else 1024),
+        "peak_memory_bytes": peak_bytes(),
+        "peak_memory_bytes_after": clock.peak_bytes,
         "settings": settings.model_dump(mode="json"),
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},

@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from dupmae import console
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder, read_json, write_json
+from dupmae.memory import release
 
 KEPT_CHECKPOINTS = 2
 MEASURED_STEPS = 4
@@ -143,6 +144,7 @@ class TermTrainer(Trainer):
         with (self.plan.out / "log.jsonl").open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         self._sums, self._counted, self._tokens, self._clock = {}, 0, 0, now
+        release()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Weights with decoder, optimizer, schedule, RNG and position, in a folder that appears whole."""
