@@ -12,7 +12,6 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Fraction = Field(gt=0, lt=1)
 S = TypeVar("S", bound="Settings")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -27,6 +26,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from transformers.trainer_utils import get_last_checkpoint
 
 from dupmae import console
+from dupmae.corpus.documentation import default_cache
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder, read_json, write_json
 from dupmae.memory import release
@@ -246,7 +246,7 @@ def steps_within(
     """
     described = json.dumps([settings, torch.get_num_threads(), torch.__version__], default=str)
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
-    file = cache_folder() / "speed.json"
+    file = default_cache() / "speed.json"
     known: dict[str, float] = read_json(file) if file.exists() else {}
     if key not in known:
         known[key] = _seconds_per_step(model, data, plan)
@@ -268,8 +268,3 @@ def _seconds_per_step(model: nn.Module, data: Callable[[int], Dataset[dict[str, 
         trainer.add_callback(Clock())
         trainer.train()
     return (moments[-1] - moments[0]) / (len(moments) - 1)
-
-
-def cache_folder() -> Path:
-    """$DUPMAE_CACHE, or ~/.cache/dupmae."""
-    return Path(os.environ.get("DUPMAE_CACHE") or Path.home() / ".cache" / "dupmae")
