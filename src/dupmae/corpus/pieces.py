@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from dupmae.corpus.tokenizers import word_starts
+from dupmae.corpus.words import WordStarts
 from dupmae.errors import DupmaeError
 
 # Fewer ordinary tokens leave nothing to reconstruct from.
@@ -33,6 +34,7 @@ class Cutter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
         self._backend = _plain_backend(tokenizer)
+        self._word_starts = WordStarts(self._backend)
         self._before, self._after = _specials_around(self._backend)
         if len(self._before) != 1:
             problem = f"the tokenizer puts {len(self._before)} special tokens in front of a text, not one"
@@ -46,9 +48,11 @@ class Cutter:
 
     def cut(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
         """Give the records of the texts, in order: (input_ids int32 [L], word_starts bool [L])."""
-        for encoding in self._backend.encode_batch(texts, add_special_tokens=False):
-            ids = np.array(encoding.ids, dtype=np.int32)
-            starts = word_starts(encoding)
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        every = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
+        flags = self._word_starts(encodings, every)
+        for stop, length in zip(accumulate(map(len, encodings)), map(len, encodings), strict=True):
+            ids, starts = every[stop - length : stop], flags[stop - length : stop]
             for start, end in spans(starts, self._room):
                 if np.isin(ids[start:end], self._special, invert=True).sum() < self.fewest:
                     self.dropped += 1

@@ -1,6 +1,6 @@
-"""Fast tokenizers: loading, training, telling words apart.
+"""Fast tokenizers: loading and training.
 
-`load_tokenizer`, `train_wordpiece`, `fingerprint`, `word_starts`.
+`load_tokenizer`, `train_wordpiece`, `fingerprint`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -29,8 +27,6 @@ SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MOST_TRAINING_RECORDS = 500_000
 # Share of all characters that the alphabet covers, SentencePiece's default; the rest become [UNK].
 COVERAGE = 0.9995
-# Metaspace tokenizers that do not split give all their text one word id, but mark words with this.
-WORD_MARK = "▁"
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
@@ -126,21 +122,3 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     described.pop("truncation", None)
     described.pop("padding", None)
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def word_starts(encoding: Encoding) -> NDArray[np.bool_]:
-    """Where words start, by the tokenizer's own account; works for WordPiece, byte-level BPE and Unigram.
-
-    A token starts a word when its word id differs from the one before, when it carries a metaspace mark, or
-    when it is a special token that the tokenizer added (these belong to no word and so stand for themselves).
-
-    Returns:
-        Booleans [L], one for each token of the encoding.
-    """
-    words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
-    starts: NDArray[np.bool_] = words == -1
-    starts[:1] = True
-    starts[1:] |= words[1:] != words[:-1]
-    if WORD_MARK in "".join(encoding.tokens):
-        starts |= np.array([token.startswith(WORD_MARK) for token in encoding.tokens])
-    return starts
