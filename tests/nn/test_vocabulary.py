@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -22,6 +21,7 @@ OFFSETS = [0, 3, 4, 9]
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", 4)
     monkeypatch.setattr(vocabulary, "VOCABULARY_CHUNK", 7)
+    monkeypatch.setattr(vocabulary, "VOCABULARY_SLICE", 5)
 
 
 def drawn(dtype: torch.dtype, tokens: int = 9, width: int = 6, size: int = 23, seed: int = 0) -> list[Tensor]:
@@ -57,6 +57,15 @@ def test_cross_entropy_of_certain_predictions_is_finite() -> None:
         assert torch.isfinite(torch.autograd.grad(loss, hidden)[0]).all()
 
 
+def test_chunks_are_cut_by_the_size_of_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, labels = drawn(torch.float64), torch.arange(9)
+    whole, _ = linear_cross_entropy(*inputs, labels)
+    monkeypatch.setattr(vocabulary, "LOGITS_AT_ONCE", 2 * 23)
+    cut, _ = linear_cross_entropy(*inputs, labels)
+    for ours, theirs in zip(gradients(cut, inputs), gradients(whole, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 def test_no_label_gives_no_loss_and_no_gradient() -> None:
     inputs = drawn(torch.float32)
     loss, accuracy = linear_cross_entropy(inputs[0][:0], inputs[1], inputs[2], torch.zeros(0, dtype=torch.long))
@@ -65,9 +74,7 @@ def test_no_label_gives_no_loss_and_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("dense", [True, False])
-def test_vocabulary_max(dtype: torch.dtype, dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "DENSE_GRADIENT_SHARE", 0.0 if dense else 2.0)
+def test_vocabulary_max(dtype: torch.dtype) -> None:
     inputs = drawn(dtype)
     found = vocabulary_max(*inputs, OFFSETS)
     expected = torch.stack([(inputs[0][s:e] @ inputs[1].T + inputs[2]).amax(0) for s, e in pairwise(OFFSETS)])
@@ -80,13 +87,13 @@ def test_vocabulary_max(dtype: torch.dtype, dense: bool, monkeypatch: pytest.Mon
         torch.testing.assert_close(vocabulary_max(*inputs, OFFSETS), expected, **close)
 
 
-@pytest.mark.parametrize("spread", [vocabulary._spread_gathered, vocabulary._spread_dense])
-def test_spreads_share_out_the_gradient(spread: Callable[..., tuple[Tensor, Tensor]]) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_gradients_go_to_the_winners(share: float) -> None:
     hidden, weight, _ = (tensor.detach() for tensor in drawn(torch.float64))
     generator = torch.Generator().manual_seed(3)
     winners = torch.randint(0, 9, (3, 23), generator=generator, dtype=torch.int32)
     grad = torch.randn(3, 23, generator=generator, dtype=torch.float64)
-    grad[torch.rand(3, 23, generator=generator) < 0.5] = 0
+    grad[torch.rand(3, 23, generator=generator) < share] = 0
     grad_hidden, grad_weight = torch.zeros_like(hidden), torch.zeros_like(weight)
     # Two sequences may not share a position, so each row draws its winners from its own.
     for row, (start, end) in enumerate(pairwise(OFFSETS)):
@@ -94,16 +101,14 @@ def test_spreads_share_out_the_gradient(spread: Callable[..., tuple[Tensor, Tens
         for column in range(23):
             grad_hidden[winners[row, column]] += grad[row, column] * weight[column]
             grad_weight[column] += grad[row, column] * hidden[winners[row, column]]
-    found_hidden, found_weight = spread(grad, hidden, weight, winners)
+    found_hidden, found_weight = vocabulary._give_to_winners(grad, hidden, weight, winners)
     torch.testing.assert_close(found_hidden, grad_hidden, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found_weight, grad_weight, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("sign", [1, -1, 0])
-def test_bfloat16_maxima_are_exact_and_winners_true(dense: bool, sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_maxima_are_exact_and_winners_true(sign: int) -> None:
     """Integers up to 255 keep products and sums exact in bfloat16, and make ties between positions common."""
-    monkeypatch.setattr(vocabulary, "DENSE_GRADIENT_SHARE", 0.0 if dense else 2.0)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randint(-3, 4, (9, 6), generator=generator).bfloat16()
     weight = torch.randint(-3, 4, (23, 6), generator=generator).bfloat16()

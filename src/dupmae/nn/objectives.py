@@ -82,6 +82,17 @@ class DuplexMAE(nn.Module):
             decoder_masked = encoder_mask(layout, self.masking.decoder_rate, generator)
         return Draws(masked, corrupted, visible, decoder_masked)
 
+    def counts(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """How many items each term of `forward` is the mean of: labelled positions, or sequences for `bow`."""
+        masked = draws.masked.sum()
+        counts = {"mlm": masked, "mlm_accuracy": masked}
+        if self.decoder is not None:
+            labelled = batch.valid & ~batch.special if draws.decoder_masked is None else draws.decoder_masked
+            counts["decoder"] = counts["decoder_accuracy"] = labelled.sum()
+        if self.objective.kind == "dupmae":
+            counts["bow"] = torch.full_like(masked, len(batch.valid))
+        return counts
+
     def forward(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Every loss term and accuracy by name; `loss` is the weighted sum that is optimised.
 
@@ -144,5 +155,6 @@ class DuplexMAE(nn.Module):
 def distinct_tokens(input_ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct (row, token id) pairs at the counted positions [B, L], as two index vectors [M]."""
     rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)
-    pairs = torch.unique(torch.stack([rows[counted], input_ids[counted]]), dim=1)
-    return pairs[0], pairs[1]
+    size = int(input_ids.max()) + 1
+    pairs = torch.unique(rows[counted] * size + input_ids[counted])
+    return pairs // size, pairs % size

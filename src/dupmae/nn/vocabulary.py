@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-TOKEN_CHUNK = 1024
-VOCABULARY_CHUNK = 4096
-# Above this share of non-zero gradients one dense product is faster than gathering rows.
-DENSE_GRADIENT_SHARE = 0.05
+TOKEN_CHUNK = 512
+LOGITS_AT_ONCE = 2**25
+VOCABULARY_SLICE = 4096
+# Products of this many columns leave their logits in the cache for the maximum.
+VOCABULARY_CHUNK = 1024
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -30,21 +32,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros(bias.shape, dtype=wide, device=bias.device)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-        for start in range(0, len(hidden), TOKEN_CHUNK):
-            part = slice(start, start + TOKEN_CHUNK)
-            target = labels[part, None]
-            logits = torch.addmm(bias, hidden[part], weight.T)
-            peak = logits.amax(1)
-            chosen = logits.gather(1, target)[:, 0]
-            correct += (chosen == peak).sum()
+        rows = min(TOKEN_CHUNK, max(LOGITS_AT_ONCE // len(weight), 1), len(hidden))
+        # Two buffers for the whole pass: fresh pages for every chunk would cost as much as a product.
+        logits, shares = hidden.new_empty(2, rows, len(weight))
+        places = torch.arange(rows, device=hidden.device)
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            count = len(labels[part])
+            given, made, target = logits[:count], shares[:count], labels[part, None]
+            torch.addmm(bias, hidden[part], weight.T, out=given)
             # The kernel sums in float32 whatever it returns; a float32 copy of the shares costs a third of the loss.
-            shares = torch.softmax(logits, 1)
-            # log-sum-exp = max - log(share of the max), which is at least 1/|V|: no underflow.
-            loss += (peak.to(wide) - shares.amax(1).to(wide).log() - chosen.to(wide)).sum()
-            shares.scatter_add_(1, target, torch.full_like(target, -1, dtype=shares.dtype))
-            grad_bias += shares.sum(0, dtype=wide)
-            grad_hidden[part] = shares @ weight
-            grad_weight += shares.T @ hidden[part]
+            torch.softmax(given, 1, out=made)
+            best, chosen, share = given.amax(1), given.gather(1, target)[:, 0], made.gather(1, target)[:, 0]
+            correct += (chosen == best).sum()
+            loss += _surprise(share, made, best, chosen).sum(dtype=wide)
+            # Not scatter_, which goes through a float32 copy of the whole chunk.
+            made[places[:count], labels[part]] = share - 1
+            grad_bias += made.sum(0)
+            torch.mm(made, weight, out=grad_hidden[part])
+            # In slices, so that each product is still in the cache when it is widened and added.
+            for first in range(0, len(weight), VOCABULARY_SLICE):
+                entries = slice(first, first + VOCABULARY_SLICE)
+                grad_weight[entries] += made[:, entries].T @ hidden[part]
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(correct)
@@ -55,6 +64,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         scale, kind = grads[0], ctx.weight_dtype
         return hidden * scale.to(hidden.dtype), (weight * scale).to(kind), (bias * scale).to(kind), None
+
+
+def _surprise(share: Tensor, shares: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
+    """-log of the target's share, [N]; from the logits where the share is too small for its dtype."""
+    wide = torch.promote_types(share.dtype, torch.float32)
+    lost = share < torch.finfo(wide).tiny
+    surprise = -share.to(wide).log()
+    if lost.any():
+        by_logits = best.to(wide) - chosen.to(wide) - shares.amax(1).to(wide).log()
+        surprise = torch.where(lost, by_logits, surprise)
+    return surprise
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,37 +132,25 @@ class _VocabularyMax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, winners = ctx.saved_tensors
-        grad = grads[0]
-        share = torch.count_nonzero(grad).item() / max(grad.numel(), 1)
-        spread = _spread_gathered if share < DENSE_GRADIENT_SHARE else _spread_dense
-        grad_hidden, grad_weight = spread(grad, hidden, weight, winners)
-        return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), grad.sum(0).to(weight.dtype), None
+        grad_hidden, grad_weight = _give_to_winners(grads[0], hidden, weight, winners)
+        return grad_hidden, grad_weight, grads[0].sum(0).to(weight.dtype), None
 
 
-def _spread_gathered(grad: Tensor, hidden: Tensor, weight: Tensor, winners: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each non-zero gradient to its winning position, row by row."""
-    rows, columns = grad.nonzero(as_tuple=True)
-    values = grad[rows, columns, None]
-    places = winners[rows, columns].long()
-    grad_hidden = torch.zeros(hidden.shape, dtype=grad.dtype, device=grad.device)
-    grad_weight = torch.zeros(weight.shape, dtype=grad.dtype, device=grad.device)
-    grad_hidden.index_add_(0, places, values * weight[columns].to(grad.dtype))
-    grad_weight.index_add_(0, columns, values * hidden[places].to(grad.dtype))
+def _give_to_winners(grad: Tensor, hidden: Tensor, weight: Tensor, winners: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sums over the winning (position, entry) pairs alone: of weight rows by position, of states by entry."""
+    columns, rows = grad.T.nonzero(as_tuple=True)
+    places, values = winners[rows, columns].long(), grad[rows, columns].to(hidden.dtype)
+    grad_weight = _weighted_sums(hidden, places, values, columns, len(weight))
+    by_place = places.int().sort().indices
+    grad_hidden = _weighted_sums(weight, columns[by_place], values[by_place], places[by_place], len(hidden))
     return grad_hidden, grad_weight
 
 
-def _spread_dense(grad: Tensor, hidden: Tensor, weight: Tensor, winners: Tensor) -> tuple[Tensor, Tensor]:
-    """The same as products with the [T, C] matrix that is zero but at the winners, a vocabulary chunk at a time."""
-    grad_hidden = torch.zeros(hidden.shape, dtype=grad.dtype, device=grad.device)
-    grad_weight = torch.empty(weight.shape, dtype=grad.dtype, device=grad.device)
-    low = grad.to(hidden.dtype)
-    for start in range(0, len(weight), VOCABULARY_CHUNK):
-        part = slice(start, start + VOCABULARY_CHUNK)
-        placed = hidden.new_zeros(len(hidden), low[:, part].shape[1])
-        placed.scatter_(0, winners[:, part].long(), low[:, part])
-        grad_hidden += placed @ weight[part].to(hidden.dtype)
-        grad_weight[part] = placed.T @ hidden
-    return grad_hidden, grad_weight
+def _weighted_sums(table: Tensor, chosen: Tensor, factors: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Sum of factor x table[chosen] by group, [count, d]; `groups` is sorted."""
+    starts = torch.zeros(count, dtype=torch.long, device=table.device)
+    starts[1:] = torch.bincount(groups, minlength=count)[:-1].cumsum(0)
+    return F.embedding_bag(chosen, table, starts, mode="sum", per_sample_weights=factors)
 
 
 def vocabulary_max(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int]) -> Tensor:
