@@ -119,8 +119,12 @@ def _run(arguments: Sequence[str]) -> None:
     rest = list(arguments)[list(arguments).index(name) + 1 :]
     parser = _search_parser() if name == "search" else _stage_parser(name)
     options = parser.parse_intermixed_args(rest)
-    _prepare_output(quiet=options.quiet)
+    # Of the processes of one run only the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    _prepare_output(quiet=options.quiet or not first)
     outcome = _search(options) if name == "search" else _stage(name, options)
+    if not first:
+        return
     print(json.dumps(outcome.result, ensure_ascii=False) if options.json else outcome.text)
 
 

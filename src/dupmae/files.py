@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from dupmae.errors import DupmaeError
 
 # Empty file that says a folder was written here, so that writing it again may replace what it holds.
 MARKER = ".dupmae"
+LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:tmp|old)")
 
 
 @contextmanager
@@ -36,6 +38,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             os.replace(temporary, final)
+            _sync(final.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -60,10 +63,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             (temporary / MARKER).touch()
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
+            for inner in (*temporary.rglob("*"), temporary):
+                _sync(inner)
             _replace_folder(temporary, final)
+            _sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -113,8 +116,41 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
+    """Flush a file, or the names in a folder, to the disk: a rename is only as safe as what it points to."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that half of it is never seen under its name."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    os.replace(path, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in a folder under their temporary names."""
+    for path in folder.glob(".*"):
+        process = LEFTOVER.fullmatch(path.name)
+        if process is None or _is_running(int(process[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def write_text(path: str | Path, text: str) -> Path:

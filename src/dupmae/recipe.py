@@ -108,7 +108,7 @@ class PretrainOptions(Settings):
     masking: Masking = Masking()
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
     minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
-    batch_tokens: int = Field(4096, ge=16, description="tokens per batch, padding included")
+    batch_tokens: int = Field(4096, ge=16, description="tokens per step over all processes, padding included")
     learning_rate: float = Field(1e-4, gt=0, description="peak rate of the encoder")
     new_learning_rate: float | None = Field(
         None, gt=0, description="peak rate of freshly started parts (decoder, head); none: the encoder's"
@@ -120,7 +120,13 @@ class PretrainOptions(Settings):
         "auto",
         description="vocabulary head: closed-form ridge start, as loaded, or ridge only where none was loaded",
     )
-    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: at the end only")
+    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: ten minutes")
+    max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
+    accumulate: int = Field(1, ge=1, description="passes that each process deals its share of batch_tokens out to")
+    sharding: Literal["none", "full"] = Field(
+        "none", description="weights in several processes: a replica each (DDP), or a share each (FSDP2)"
+    )
+    activation_checkpointing: bool = Field(False, description="compute layers twice instead of keeping their states")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: int = Field(0, ge=0, description="of dropout, masks and batches")
@@ -133,7 +139,7 @@ class Pretrain(PretrainOptions):
     model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
-    resume: bool = Field(False, description="go on from the last checkpoint in out")
+    resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")
 
     @model_validator(mode="after")
     def _own_folder(self) -> Pretrain:

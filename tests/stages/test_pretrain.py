@@ -73,7 +73,7 @@ def test_a_stopped_run_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypat
     read = PretrainingSteps.__getitem__
 
     def stops(self: PretrainingSteps, step: int) -> dict[str, torch.Tensor]:
-        if step == 6:
+        if step == 7:
             raise KeyboardInterrupt
         return read(self, step)
 
@@ -82,7 +82,7 @@ def test_a_stopped_run_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypat
         pretrain(settings(data, tmp_path / "stopped", steps=9, save_every=3))
     monkeypatch.undo()
     assert not (tmp_path / "stopped" / "encoder").exists()
-    assert [path.name for path in (tmp_path / "stopped").glob("checkpoint-*")] == ["checkpoint-3"]
+    assert sorted(path.name for path in (tmp_path / "stopped").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
     resumed = pretrain(settings(data, tmp_path / "stopped", steps=9, save_every=3, resume=True))
     assert losses(resumed.log) == losses(whole.log)
     for name in ("encoder", "checkpoint-9"):
@@ -103,9 +103,8 @@ def test_checkpoints_keep_the_decoder_and_only_two_stay(data: Path, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-7"]
     names = set(load_file(tmp_path / "run" / "checkpoint-7" / "model.safetensors"))
     assert any(".decoder.query." in name for name in names)
-    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= {
-        path.name for path in (tmp_path / "run" / "checkpoint-7").iterdir()
-    }
+    files = {"model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"}
+    assert files <= {path.name for path in (tmp_path / "run" / "checkpoint-7").iterdir()}
 
 
 def test_the_export_opens_without_this_package(data: Path, tmp_path: Path) -> None:
@@ -158,8 +157,6 @@ def test_a_loaded_encoder_without_head_gets_one_that_names_tokens(data: Path, tm
 
 
 def test_what_cannot_work_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DupmaeError, match="no checkpoint to resume from"):
-        pretrain(settings(data, tmp_path / "run", steps=2, resume=True))
     with pytest.raises(DupmaeError, match="neither steps nor minutes"):
         pretrain(settings(data, tmp_path / "run"))
     other = tiny_folder(tmp_path / "other")

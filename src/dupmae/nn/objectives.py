@@ -93,6 +93,17 @@ class DuplexMAE(nn.Module):
             counts["bow"] = torch.full_like(masked, len(batch.valid))
         return counts
 
+    def counts(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """How many items each term of `forward` is the mean of: labelled positions, or sequences for `bow`."""
+        masked = draws.masked.sum()
+        counts = {"mlm": masked, "mlm_accuracy": masked}
+        if self.decoder is not None:
+            labelled = batch.valid & ~batch.special if draws.decoder_masked is None else draws.decoder_masked
+            counts["decoder"] = counts["decoder_accuracy"] = labelled.sum()
+        if self.objective.kind == "dupmae":
+            counts["bow"] = torch.full_like(masked, len(batch.valid))
+        return counts
+
     def forward(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Every loss term and accuracy by name; `loss` is the weighted sum that is optimised.
 

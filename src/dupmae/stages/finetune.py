@@ -22,9 +22,10 @@ from dupmae.nn.precision import LowPrecision
 from dupmae.nn.representation import HybridEncoder
 from dupmae.recipe import Finetune, RetrieverSettings
 from dupmae.retriever import Retriever
+from dupmae.stages.loop import Plan
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from dupmae.stages.start import head_from_text
-from dupmae.stages.training import Plan, parameter_groups, steps_within, train
+from dupmae.stages.training import parameter_groups, steps_within, train
 
 CALIBRATION_STEPS = 4
 WEIGHING_QUERIES = 500
@@ -199,14 +200,14 @@ def _plan(settings: Finetune) -> Plan:
             weight_decay=settings.weight_decay,
         )
 
-    def terms(module: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        result: dict[str, Tensor] = module(inputs)
-        return result
+    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[tuple[dict[str, Tensor]], dict[str, Tensor]]:
+        return (batch,), {}
 
     return Plan(
         out=settings.out.with_name(f"{settings.out.name}-training"),
         groups=groups,
-        terms=terms,
+        inputs=inputs,
+        weights={"loss": 1.0},
         title="fine-tuning",
         warmup=settings.warmup,
         log_every=settings.log_every,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForMaskedLM
 
 from dupmae.batches import PretrainingSteps
 from dupmae.console import logger
@@ -15,13 +16,17 @@ from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.models import new_backbone, open_backbone, resolve_dtype
+from dupmae.models import new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.backbone import Backbone, set_dropout
-from dupmae.nn.objectives import Batch, DuplexMAE
+from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
+from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.recipe import Pretrain
+from dupmae.stages import processes
+from dupmae.stages.checkpoints import gathered_weights
+from dupmae.stages.loop import Plan
 from dupmae.stages.start import head_from_text
-from dupmae.stages.training import Plan, parameter_groups, steps_within, train
+from dupmae.stages.training import parameter_groups, steps_within, train
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     Raises:
         DupmaeError: for data or a model that do not fit together or cannot be read.
     """
+    processes.join()
     torch.manual_seed(settings.seed)
     shards = Shards.open(settings.data)
     tokenizer = shards.tokenizer()
@@ -63,23 +69,43 @@ def pretrain(settings: Pretrain) -> Pretrained:
     )
     if settings.dropout is not None:
         set_dropout(objective, settings.dropout)
-    model = LowPrecision(objective, dtype)
-    plan = _plan(settings, new_head=not brought)
+    if settings.activation_checkpointing:
+        recompute_activations(transformer_layers(backbone))
+    sharded = settings.sharding == "full" and processes.count() > 1
+    # Sharded weights are cast while they are gathered.
+    model = LowPrecision(objective, torch.float32 if sharded else dtype)
+    plan = _plan(settings, shards, dtype, new_head=not brought)
     steps = settings.steps or _steps(settings, model, data, plan)
-    logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {len(shards):,} records")
-    plan = replace(plan, save_every=settings.save_every or steps)
+    if processes.rank() == 0:
+        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {len(shards):,} records")
     log = train(model, data, plan, steps=steps)
     encoder = settings.out / "encoder"
-    with new_folder(encoder) as folder:
-        backbone.lm.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    _export(model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, steps)
+
+
+def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the masked LM as process 0 alone can put it together."""
+    prefix = "inner.backbone.lm."
+    weights = {
+        name.removeprefix(prefix): weight for name, weight in gathered_weights(model).items() if name.startswith(prefix)
+    }
+    if processes.rank() == 0:
+        lm = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]
+        # Tied weights are there once, under their first name.
+        lm.load_state_dict(weights, strict=False)
+        with new_folder(folder) as temporary, silent_library():
+            lm.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    processes.join().wait_for_everyone()
 
 
 def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
     if settings.minutes is None:
         raise DupmaeError("neither steps nor minutes is given", where="pretrain", fix="set one, e.g. minutes=8")
-    described = settings.model_dump(mode="json", exclude={"out", "data", "minutes", "steps", "seed", "resume"})
+    described = settings.model_dump(
+        mode="json", exclude={"out", "data", "minutes", "steps", "seed", "resume", "save_every"}
+    )
     return steps_within(settings.minutes, model, data, plan, described)
 
 
@@ -103,7 +129,7 @@ def _backbone(settings: Pretrain, shards: Shards, tokenizer: Any) -> tuple[Backb
     return backbone, brought
 
 
-def _plan(settings: Pretrain, *, new_head: bool) -> Plan:
+def _plan(settings: Pretrain, shards: Shards, dtype: torch.dtype, *, new_head: bool) -> Plan:
     def groups(module: Any) -> list[dict[str, Any]]:
         objective = module.inner
         new = [] if objective.decoder is None else list(objective.decoder.parameters())
@@ -116,20 +142,38 @@ def _plan(settings: Pretrain, *, new_head: bool) -> Plan:
             weight_decay=settings.weight_decay,
         )
 
-    def terms(module: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        batch = Batch(inputs["input_ids"], inputs["word_starts"], inputs["special"], inputs["valid"])
-        result: dict[str, Tensor] = module(
-            batch, getattr(module, "module", module).inner.draw(batch, int(inputs["step"]))
-        )
-        return result
+    def inputs(module: Any, item: dict[str, Tensor]) -> tuple[tuple[Batch, Draws], dict[str, Tensor]]:
+        batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
+        draws = module.inner.draw(batch, int(item["step"]))
+        return (batch, draws), module.inner.counts(batch, draws)
 
+    def layers(module: Any) -> list[torch.nn.Module]:
+        decoder = module.inner.decoder
+        return [*transformer_layers(module.inner.backbone), *([] if decoder is None else [decoder])]
+
+    objective = settings.objective
+    weights = {"mlm": objective.mlm_weight}
+    if objective.kind != "mlm":
+        weights["decoder"] = objective.decoder_weight
+    if objective.kind == "dupmae":
+        weights["bow"] = objective.bow_weight
+    described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking"})
     return Plan(
         out=settings.out,
         groups=groups,
-        terms=terms,
+        inputs=inputs,
+        weights=weights,
+        layers=layers,
         title="pre-training",
         warmup=settings.warmup,
         log_every=settings.log_every,
         seed=settings.seed,
+        max_bad_steps=settings.max_bad_steps,
+        sharding=settings.sharding,
+        dtype=dtype,
+        accumulate=settings.accumulate,
+        same={**described, "records": len(shards), "tokenizer": shards.manifest.tokenizer},
+        save_every=settings.save_every,
+        checkpoints=True,
         resume=settings.resume,
     )
