@@ -113,7 +113,12 @@ def rate_share(step: int, steps: int, warmup: float) -> float:
 
 
 class Loop:
-    """Model, optimizer and position of a run, and the sums since its last log line."""
+    """Model, optimizer and position of a run, and the sums since its last log line.
+
+    Attributes:
+        done: optimizer steps so far, skipped ones included.
+        diverging: whether the last step was skipped, for want of a finite loss and gradient.
+    """
 
     def __init__(self, model: nn.Module, data: Steps, plan: Plan, steps: int) -> None:
         self.inner, self.data, self.plan, self.steps = model, data, plan, steps
@@ -122,11 +127,18 @@ class Loop:
         self.optimizer = torch.optim.AdamW(plan.groups(model), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.done = self.bad_steps = self._counted = self._tokens = 0
+        self.diverging = False
         self._sums: dict[str, Tensor] = {}
         self._clock = self._released = time.perf_counter()
 
-    def step(self, stop: bool = False, save: bool = False) -> tuple[bool, bool]:
-        """Do one optimizer step; returns whether any process was asked to stop or is due to save.
+    def step(self, asked: Callable[[], tuple[bool, bool]] = lambda: (False, False)) -> tuple[bool, bool]:
+        """Do one optimizer step.
+
+        Args:
+            asked: called when the gradients are there; whether this process is asked to stop, and to save.
+
+        Returns:
+            The same for any of the processes.
 
         Raises:
             DupmaeError: after more than `max_bad_steps` steps without a finite loss and gradient.
@@ -137,15 +149,15 @@ class Loop:
         terms, tokens = self._gradients()
         norm = processes.whole(clip_grad_norm_(self.inner.parameters(), GRADIENT_NORM))
         bad = not bool(torch.isfinite(norm) & torch.isfinite(terms["loss"]))
-        flags = torch.tensor([bad, stop, save], dtype=torch.int32, device=norm.device)
-        bad, stop, save = map(bool, processes.total(flags, largest=True).tolist())
-        if not bad:
+        flags = torch.tensor([bad, *asked()], dtype=torch.int32, device=norm.device)
+        self.diverging, stop, save = map(bool, processes.total(flags, largest=True).tolist())
+        if not self.diverging:
             self.optimizer.step()
             self._sums = {name: self._sums.get(name, 0.0) + value for name, value in terms.items()}
             self._counted, self._tokens = self._counted + 1, self._tokens + tokens
         self.optimizer.zero_grad()
         self.done += 1
-        if bad:
+        if self.diverging:
             self._skipped()
         return stop, save
 

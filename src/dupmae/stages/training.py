@@ -64,6 +64,8 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
     # More steps than were planned at first lengthen a run that has ended.
     if not state.get("ended", False) or steps > state["steps"]:
         _run(loop, lines)
+    if loop.diverging:
+        raise DupmaeError("training diverged: no finite loss at the end", where=plan.out, fix="lower learning_rate")
     weights = () if plan.checkpoints else checkpoints.weights_of(model)
     bad = next((name for name, value in weights if not value.isfinite().all()), None)
     if bad is not None:
@@ -73,31 +75,33 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
 
 def _run(loop: Loop, lines: Lines) -> None:
     """All steps that are left, with what happens between them."""
-    plan, saved = loop.plan, time.monotonic()
+    plan, saved, due_save = loop.plan, time.monotonic(), False
     with console.progress(plan.title, loop.steps, "steps") as bar, StopSignals(plan.checkpoints) as signals:
         bar.advance(loop.done)
         if plan.watcher is not None:
             plan.watcher.begin(loop.done, loop.steps, lines)
         while loop.done < loop.steps:
-            old = plan.save_every is None and time.monotonic() - saved > SAVE_SECONDS
-            stop, save = loop.step(stop=signals.asked, save=old)
+            stop, old = loop.step(
+                lambda: (signals.asked, plan.save_every is None and time.monotonic() - saved > SAVE_SECONDS)
+            )
             bar.advance()
             ended = loop.done == loop.steps
-            due = plan.watcher is not None and plan.watcher.after_step(loop.done)
+            due_line = plan.watcher is not None and plan.watcher.after_step(loop.done)
             ended |= plan.watcher is not None and plan.watcher.ended
-            if loop.has_news and (loop.done == 1 or loop.done % plan.log_every == 0 or ended or due):
+            if loop.has_news and (loop.done == 1 or loop.done % plan.log_every == 0 or ended or due_line):
                 _log(loop, lines)
-            save |= ended or stop or (plan.save_every is not None and loop.done % plan.save_every == 0)
-            if save and plan.checkpoints:
+            due_save |= ended or stop or old or (plan.save_every is not None and loop.done % plan.save_every == 0)
+            # Weights that give no finite loss must not push out those that did.
+            if due_save and plan.checkpoints and not loop.diverging:
                 loop.save(ended=ended)
-                saved = time.monotonic()
+                due_save, saved = False, time.monotonic()
             if ended:
                 return
             if stop:
                 _leave(loop)
 
 
-def _log(loop: Loop, lines: Lines) -> None:
+def _log(loop: Loop, lines: Lines) -> Line:
     """Write a log line; every process comes here together."""
     line = loop.line()
     if loop.plan.watcher is not None:
@@ -106,11 +110,13 @@ def _log(loop: Loop, lines: Lines) -> None:
         lines.append(line)
         with (loop.plan.out / LOG_FILE).open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
+    return line
 
 
 def _leave(loop: Loop) -> None:
     if processes.rank() == 0:
-        logger.warning(f"stopped at step {loop.done:,} of {loop.steps:,}, checkpoint saved: --resume goes on from it")
+        kept = "the checkpoint before it stays" if loop.diverging else "checkpoint saved"
+        logger.warning(f"stopped at step {loop.done:,} of {loop.steps:,}, {kept}: --resume goes on from it")
     raise SystemExit(0)
 
 

@@ -1,0 +1,293 @@
+"""Checkpoints: damage is found and stepped over, a stop saves, bad weights and full disks cost nothing saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dupmae.batches import PretrainingSteps
+from dupmae.errors import DupmaeError
+from dupmae.files import read_json, sha256, write_json, write_text
+from dupmae.nn.objectives import DuplexMAE
+from dupmae.recipe import Prepare, Pretrain
+from dupmae.stages import checkpoints, training
+from dupmae.stages.prepare import prepare
+from dupmae.stages.pretrain import Pretrained, pretrain
+from tests.reference.tiny import sentences
+from tests.tiny import call
+
+SHAPE = {"layers": 1, "hidden": 16, "heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_text(folder / "texts.txt", "\n".join(sentences(120)))
+    prepare(Prepare(inputs=[folder / "texts.txt"], out=folder / "data", vocabulary=150, max_length=32))
+    return folder / "data"
+
+
+def settings(data: Path, out: Path, **changes: Any) -> Pretrain:
+    values = {"data": data, "out": out, "from_scratch": SHAPE, "batch_tokens": 256, "dtype": "fp32", "log_every": 3}
+    return Pretrain.model_validate({**values, "steps": 6, "save_every": 2, **changes})
+
+
+def weights(run: Path) -> str:
+    return sha256(run / "encoder" / "model.safetensors")
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    pretrain(settings(data, folder))
+    return folder
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="dupmae")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
+    """Do something just before the batch of a step (counted from 0) is read."""
+    read = PretrainingSteps.__getitem__
+
+    def reads(self: PretrainingSteps, wanted: int) -> dict[str, Tensor]:
+        if wanted == step:
+            act()
+        return read(self, wanted)
+
+    monkeypatch.setattr(PretrainingSteps, "__getitem__", reads)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": lambda folder: flip(folder / "optimizer.safetensors"),
+    "a cut file": lambda folder: os.truncate(folder / "model.safetensors", 1000),
+    "a missing file": lambda folder: (folder / "state.json").unlink(),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "an empty manifest": lambda folder: write_json(folder / "manifest.json", {}),
+    "a short manifest": lambda folder: write_json(folder / "manifest.json", {"sha256": {}}),
+    "half a manifest": lambda folder: (folder / "manifest.json").write_text("{"),
+    "nothing but a folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_checkpoint_is_stepped_over(
+    data: Path, whole: Path, tmp_path: Path, kind: str, told: Callable[[], list[str]]
+) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(data, run))
+    DAMAGES[kind](run / "checkpoint-6")
+    pretrain(settings(data, run, resume=True))
+    lines = told()
+    (damaged,) = [line for line in lines if ": damaged checkpoint" in line]
+    assert damaged.startswith(f"{run / 'checkpoint-6'}: damaged checkpoint, the one before is used (")
+    assert lines.index(damaged) < lines.index(f"resuming from {run / 'checkpoint-4'}")
+    assert names(run) == names(whole)
+    assert weights(run) == weights(whole)
+    assert checkpoints.damage(run / "checkpoint-6") is None
+
+
+def test_a_later_damaged_checkpoint_does_not_push_out_good_ones(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(data, run))
+    flip(run / "checkpoint-6" / "model.safetensors")
+    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        pretrain(settings(data, run, resume=True))
+    assert [path.name for path in checkpoints.listed(run)] == ["checkpoint-4", "checkpoint-5"]
+
+
+def test_resume_without_a_checkpoint_starts_at_the_beginning(
+    data: Path, whole: Path, tmp_path: Path, told: Callable[[], list[str]]
+) -> None:
+    pretrain(settings(data, tmp_path / "run", resume=True))
+    assert f"{tmp_path / 'run'}: nothing to resume from, starting at the beginning" in told()
+    assert weights(tmp_path / "run") == weights(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_and_ends_with_code_0(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run, before = tmp_path / "run", signal.getsignal(number)
+    at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as stopped:
+        pretrain(settings(data, run, save_every=100))
+    assert stopped.value.code == 0
+    assert [path.name for path in checkpoints.listed(run)] == ["checkpoint-3"]
+    assert not (run / "encoder").exists()
+    assert signal.getsignal(number) is before
+    monkeypatch.undo()
+    pretrain(settings(data, run, save_every=100, resume=True))
+    assert weights(run) == weights(whole)
+    assert (run / "log.jsonl").read_text().count("\n") == (whole / "log.jsonl").read_text().count("\n")
+
+
+def test_the_same_command_line_starts_and_resumes(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["pretrain", "--data", data, "--out", tmp_path / "run", "--steps", 6, "--resume", "save_every=2"]
+    words += ["batch_tokens=256", "dtype=fp32", *(f"from_scratch.{name}={value}" for name, value in SHAPE.items())]
+    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        call(*words)
+    monkeypatch.undo()
+    assert call(*words) == 0
+    assert call(*words) == 0
+    assert weights(tmp_path / "run") == weights(whole)
+
+
+def not_a_number_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Make the loss of these calls of the objective (counted from 0) not a number."""
+    forward, calls = DuplexMAE.forward, iter(range(1000))
+
+    def bad(self: DuplexMAE, *given: Any) -> dict[str, Tensor]:
+        terms = forward(self, *given)
+        scale = float("nan") if next(calls) in steps else 1.0
+        return {name: value * scale for name, value in terms.items()}
+
+    monkeypatch.setattr(DuplexMAE, "forward", bad)
+
+
+def test_a_step_without_a_finite_loss_is_skipped(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], list[str]]
+) -> None:
+    not_a_number_at(monkeypatch, 1, 3)
+    run = pretrain(settings(data, tmp_path / "run", log_every=1, max_bad_steps=2))
+    assert [line["step"] for line in run.log] == [1, 3, 5, 6]
+    assert [line["skipped_steps"] for line in run.log] == [0, 1, 2, 2]
+    assert "step 4: loss or gradient not finite, skipped (2 of 2)" in told()
+    assert weights(tmp_path / "run") != weights(whole)
+    # Step 4 was due to be saved: the next good one is.
+    assert [path.name for path in checkpoints.listed(tmp_path / "run")] == ["checkpoint-5", "checkpoint-6"]
+
+
+def test_too_many_bad_steps_end_the_run_and_keep_the_good_checkpoints(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, message = tmp_path / "run", r"run: training diverged: 3 steps without a finite .*raise max_bad_steps"
+    not_a_number_at(monkeypatch, 2, 4, 5)
+    with pytest.raises(DupmaeError, match=message):
+        pretrain(settings(data, run, max_bad_steps=2))
+    assert names(run) == ["checkpoint-2", "checkpoint-4", "log.jsonl"]
+    assert [checkpoints.damage(path) for path in checkpoints.listed(run)] == [None, None]
+    monkeypatch.undo()
+    # The count goes on where the checkpoint left it.
+    not_a_number_at(monkeypatch, 0, 1)
+    with pytest.raises(DupmaeError, match=message):
+        pretrain(settings(data, run, max_bad_steps=2, resume=True))
+
+
+def test_weights_without_a_finite_loss_are_not_saved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_a_number_at(monkeypatch, 3, 4, 5)
+    with pytest.raises(DupmaeError, match=r"run: training diverged: no finite loss at the end \(lower learning_rate"):
+        pretrain(settings(data, tmp_path / "run"))
+    assert names(tmp_path / "run") == ["checkpoint-2", "log.jsonl"]
+
+
+def test_weights_that_are_not_finite_are_not_saved(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, update = tmp_path / "run", torch.optim.AdamW.step
+    pretrain(settings(data, run, steps=2))
+
+    def overflows(self: torch.optim.AdamW, *given: Any) -> None:
+        update(self, *given)
+        self.param_groups[0]["params"][0].data[0] = float("inf")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflows)
+    with pytest.raises(DupmaeError, match=r"diverged: inner.* is not finite \(lower learning_rate\)"):
+        pretrain(settings(data, run, steps=3, resume=True))
+    assert names(run) == ["checkpoint-2", "encoder", "log.jsonl"]
+    assert checkpoints.damage(run / "checkpoint-2") is None
+
+
+@pytest.mark.parametrize("limit", [1_000, 30_000])
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half(data: Path, tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files stops a write in the middle, as a full disk does; weights take 60 kB."""
+    run = tmp_path / "run"
+    pretrain(settings(data, run, steps=3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(DupmaeError, match=r"checkpoint-4: cannot write: .*File too large.*free some space"):
+            pretrain(settings(data, run, resume=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(run) == ["checkpoint-2", "checkpoint-3", "encoder", "log.jsonl"]
+    assert checkpoints.damage(run / "checkpoint-3") is None
+    pretrain(settings(data, run, resume=True))
+    assert checkpoints.damage(run / "checkpoint-6") is None
+
+
+def test_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "run"))
+    for changes, message in (
+        ({"seed": 1}, r"checkpoint-6: seed is 1, the run was started with 0 \(resume with the settings"),
+        ({"batch_tokens": 128}, "batch_tokens is 128, the run was started with 256"),
+        ({"from_scratch": {**SHAPE, "layers": 2}}, "is of another model: .*layer.1.* differs"),
+        ({"from_scratch": {**SHAPE, "hidden": 32}}, "is of another model"),
+    ):
+        with pytest.raises(DupmaeError, match=message):
+            pretrain(settings(data, tmp_path / "run", resume=True, **changes))
+
+
+def test_a_run_can_be_lengthened(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "run", steps=4))
+    longer = pretrain(settings(data, tmp_path / "run", steps=8, resume=True))
+    assert longer.log[-1]["step"] == 8
+    assert [path.name for path in checkpoints.listed(tmp_path / "run")] == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_resumed_time_budget_keeps_its_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUPMAE_CACHE", str(tmp_path / "cache"))
+    changes = {"steps": None, "minutes": 0.003}
+    first = pretrain(settings(data, tmp_path / "run", **changes))
+    speeds = read_json(tmp_path / "cache" / "speed.json")
+    write_json(tmp_path / "cache" / "speed.json", {key: value / 3 for key, value in speeds.items()})
+    again = pretrain(settings(data, tmp_path / "run", resume=True, **changes))
+    assert again.steps == first.steps
+    assert pretrain(settings(data, tmp_path / "other", **changes)).steps > first.steps
+
+
+def test_without_a_number_of_steps_checkpoints_follow_the_clock(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    at_step(monkeypatch, 5, lambda: kept.extend(names(tmp_path / "run")))
+    run: Pretrained = pretrain(settings(data, tmp_path / "run", save_every=None))
+    assert run.steps == 6
+    assert kept == ["checkpoint-4", "checkpoint-5", "log.jsonl"]
