@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedConfig
 from transformers.utils import logging as library
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.backbone import Backbone
+from dupmae.nn.backbone import Backbone, family_of
 from dupmae.recipe import FromScratch
 
 
@@ -26,13 +26,19 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
     """Load a masked LM or plain encoder; the flag says whether it brought its own vocabulary head.
 
     Raises:
-        DupmaeError: when nothing loadable is there.
+        DupmaeError: when nothing loadable is there, or a model of a family that is not supported.
     """
     if _can_only_be_a_path(model) and not Path(model).is_dir():
         raise DupmaeError("no such model folder", where=model, fix="check the path")
     try:
         with silent_library():
-            lm, info = AutoModelForMaskedLM.from_pretrained(model, output_loading_info=True, dtype=torch.float32)
+            kind = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
+            if kind is not None:
+                family_of(kind)
+            lm, info = _from_pretrained(model)
+            if any("lm_predictions.lm_head" in name for name in info["unexpected_keys"]):
+                # Published DeBERTa-v2 and v3 carry the newer head, while their configurations are silent about it.
+                lm, info = _from_pretrained(model, legacy=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
@@ -41,6 +47,14 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
     head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
     names = {name for name, parameter in lm.named_parameters() if id(parameter) in head}
     return backbone, not names & set(info["missing_keys"])
+
+
+def _from_pretrained(model: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The masked LM in float32, and what was missing or left over among its weights."""
+    loaded: tuple[Any, dict[str, Any]] = AutoModelForMaskedLM.from_pretrained(
+        model, output_loading_info=True, dtype=torch.float32, **settings
+    )
+    return loaded
 
 
 def _can_only_be_a_path(model: str) -> bool:

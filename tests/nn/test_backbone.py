@@ -8,12 +8,12 @@ from torch import nn
 
 from dupmae.errors import DupmaeError
 from dupmae.nn.backbone import FAMILIES, Backbone, pooled, set_dropout
-from tests.reference.tiny import random_batch, tiny_model
+from tests.reference.tiny import KINDS, random_batch, tiny_model
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
 
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     torch.manual_seed(0)
     return str(request.param)
@@ -24,6 +24,7 @@ def test_padding_changes_nothing(kind: str) -> None:
     lengths = [20, 6, 11]
     batch = random_batch(kind, lengths, 0)
     padded = backbone.hidden(batch["input_ids"], batch["valid"])
+    assert padded.isfinite().all()
     for row, length in enumerate(lengths):
         alone = batch["input_ids"][row : row + 1, :length]
         result = backbone.lm(input_ids=alone, output_hidden_states=True)
@@ -34,13 +35,18 @@ def test_a_padding_id_among_the_tokens_moves_no_position(kind: str) -> None:
     """A random replacement may draw the padding id; the tokens behind it keep their positions."""
     backbone = Backbone(tiny_model(kind))
     batch = random_batch(kind, [12], 0)
+    layer = getattr(backbone.lm.base_model.embeddings, "position_embeddings", None)
+    if layer is None:
+        assert kind in ("deberta-v2", "modernbert")
+        assert backbone.positions(12).equal(torch.zeros(12, 16, dtype=torch.float64))
+        return
     seen = []
-    layer = backbone.lm.base_model.embeddings.position_embeddings
-    layer.register_forward_hook(lambda module, inputs, output: seen.append(output.reshape(-1, 16)[-12:]))
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output[-1]))
     ids = batch["input_ids"].clone()
     ids[0, 4] = backbone.config.pad_token_id
     backbone.hidden(ids, batch["valid"])
-    torch.testing.assert_close(seen[0], backbone.positions(12), **CLOSE)
+    own = seen[0] @ backbone.lm.electra.embeddings_project.weight.T if kind == "electra-narrow" else seen[0]
+    torch.testing.assert_close(own, backbone.positions(12), **CLOSE)
 
 
 def test_head_and_embeddings_are_the_familys_own(kind: str) -> None:
@@ -48,9 +54,9 @@ def test_head_and_embeddings_are_the_familys_own(kind: str) -> None:
     batch = random_batch(kind, [20], 1)
     hidden = backbone.hidden(batch["input_ids"], batch["valid"])
     logits = backbone.output(backbone.transform(hidden))
-    torch.testing.assert_close(logits, backbone.lm(input_ids=batch["input_ids"]).logits, **CLOSE)
-    embedded = backbone.lm.base_model.embeddings(input_ids=batch["input_ids"])
-    torch.testing.assert_close(backbone.embed(batch["input_ids"]), embedded, **CLOSE)
+    own = backbone.lm(input_ids=batch["input_ids"], output_hidden_states=True)
+    torch.testing.assert_close(logits, own.logits, **CLOSE)
+    torch.testing.assert_close(backbone.embed(batch["input_ids"]), own.hidden_states[0], **CLOSE)
     assert backbone.output.weight is backbone.lm.get_input_embeddings().weight
 
 
@@ -72,8 +78,27 @@ def test_head_parameters_are_those_outside_the_encoder(kind: str) -> None:
 def test_other_families_are_refused() -> None:
     lm = tiny_model("bert")
     lm.config.model_type = "gpt2"
-    with pytest.raises(DupmaeError, match="'gpt2' is not supported"):
+    with pytest.raises(DupmaeError, match="'gpt2' is not supported") as error:
         Backbone(lm)
+    assert all(kind in str(error.value) for kind in FAMILIES)
+
+
+def test_every_family_is_tested() -> None:
+    assert {kind.removesuffix("-narrow").removesuffix("-legacy") for kind in KINDS} == set(FAMILIES)
+
+
+def test_narrow_embeddings_cannot_hold_the_sentence() -> None:
+    backbone = Backbone(tiny_model("electra-narrow"))
+    with pytest.raises(DupmaeError, match=r"set objective\.decoder_queries=sum"):
+        backbone.embed_sentence(torch.zeros(1, 16, dtype=torch.float64), 4)
+    with pytest.raises(DupmaeError, match="narrower than its hidden states"):
+        Backbone(tiny_model("deberta-v2-legacy", embedding_size=8))
+
+
+def test_an_output_without_bias_adds_nothing() -> None:
+    backbone = Backbone(tiny_model("modernbert", decoder_bias=False))
+    assert not backbone.output.bias.any()
+    assert len(backbone.head_parameters()) == 2
 
 
 def test_pooling_and_dropout() -> None:
@@ -84,3 +109,12 @@ def test_pooling_and_dropout() -> None:
     module = nn.Sequential(nn.Dropout(0.1), nn.Sequential(nn.Dropout(0.3)))
     set_dropout(module, 0.0)
     assert [part.p for part in module.modules() if isinstance(part, nn.Dropout)] == [0.0, 0.0]
+
+
+def test_without_dropout_training_is_evaluation(kind: str) -> None:
+    backbone = Backbone(tiny_model(kind, dropout=0.5))
+    batch = random_batch(kind, [20, 6], 0)
+    expected = backbone.hidden(batch["input_ids"], batch["valid"])
+    assert not backbone.train().hidden(batch["input_ids"], batch["valid"]).equal(expected)
+    set_dropout(backbone, 0.0)
+    torch.testing.assert_close(backbone.hidden(batch["input_ids"], batch["valid"]), expected, **CLOSE)

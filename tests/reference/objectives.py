@@ -36,8 +36,24 @@ def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
     return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
 
 
+def turned(head: Tensor, position: int) -> Tensor:
+    """Rotary positions: entries n and n + d/2 of a head are a complex number, times exp(i position 10000^(-2n/d))."""
+    half = len(head) // 2
+    angles = [position * 10_000 ** (-2 * n / len(head)) for n in range(half)]
+    factors = [complex(math.cos(angle), math.sin(angle)) for angle in angles]
+    numbers = [torch.complex(head[n], head[n + half]) * factor for n, factor in enumerate(factors)]
+    return torch.stack([number.real for number in numbers] + [number.imag for number in numbers])
+
+
 def transformer_row(
-    query_row: Tensor, context: Sequence[Tensor], visible: Sequence[bool], weights: Weights, heads: int, eps: float
+    row: int,
+    query_row: Tensor,
+    context: Sequence[Tensor],
+    visible: Sequence[bool],
+    weights: Weights,
+    heads: int,
+    eps: float,
+    rotary: bool = False,
 ) -> Tensor:
     """One output row of the layer: attention over the visible context, residual, norm, FFN, residual, norm."""
     query = linear(query_row, weights, "query")
@@ -46,7 +62,11 @@ def transformer_row(
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         seen = [column for column in range(len(context)) if visible[column]]
-        scores = [query[part] @ linear(context[c], weights, "key")[part] / math.sqrt(size) for c in seen]
+        keys = [linear(context[c], weights, "key")[part] for c in seen]
+        own = turned(query[part], row) if rotary else query[part]
+        if rotary:
+            keys = [turned(key, c) for key, c in zip(keys, seen, strict=True)]
+        scores = [own @ key / math.sqrt(size) for key in keys]
         shares = torch.softmax(torch.stack(scores), 0)
         values = [linear(context[c], weights, "value")[part] for c in seen]
         outputs.append(sum((share * value for share, value in zip(shares, values, strict=True)), torch.zeros(())))
@@ -65,18 +85,27 @@ def enhanced_decoding(
     weights: Weights,
     heads: int,
     eps: float,
+    rotary: bool = False,
 ) -> list[Tensor]:
     """Rows from H1 (`queries`) over H2: h in slot 0, then the embedded tokens."""
     context = [sentence, *embedded[1:]]
-    return [transformer_row(queries[i], context, visible[i], weights, heads, eps) for i in range(len(context))]
+    return [
+        transformer_row(i, queries[i], context, visible[i], weights, heads, eps, rotary) for i in range(len(context))
+    ]
 
 
 def basic_decoding(
-    sentence: Tensor, embedded: Sequence[Tensor], valid: Sequence[bool], weights: Weights, heads: int, eps: float
+    sentence: Tensor,
+    embedded: Sequence[Tensor],
+    valid: Sequence[bool],
+    weights: Weights,
+    heads: int,
+    eps: float,
+    rotary: bool = False,
 ) -> list[Tensor]:
     """An ordinary transformer layer over h and the embedded tokens, some of which are [MASK]."""
     states = [sentence, *embedded[1:]]
-    return [transformer_row(state, states, valid, weights, heads, eps) for state in states]
+    return [transformer_row(i, state, states, valid, weights, heads, eps, rotary) for i, state in enumerate(states)]
 
 
 def cross_entropy(logits: Tensor, label: int) -> Tensor:
@@ -107,43 +136,59 @@ class Model:
 
     def __init__(self, lm: Any) -> None:
         self.lm, self.kind = lm, lm.config.model_type
-        self.eps = getattr(lm.config, "layer_norm_eps", 1e-12)
+        eps = getattr(lm.config, "layer_norm_eps", None)
+        self.eps = getattr(lm.config, "norm_eps", 1e-12) if eps is None else eps
         self.heads = lm.config.num_attention_heads
         self.layer = lm.base_model.embeddings
+        self.rotary = getattr(self.layer, "position_embeddings", None) is None
+
+    def _run(self, ids: Sequence[int]) -> Any:
+        given = torch.tensor([list(ids)])
+        return self.lm(input_ids=given, attention_mask=torch.ones_like(given), output_hidden_states=True)
 
     def states(self, ids: Sequence[int]) -> Tensor:
         """Final hidden states [N, d] of one text without padding."""
-        given = torch.tensor([list(ids)])
-        result = self.lm(input_ids=given, attention_mask=torch.ones_like(given), output_hidden_states=True)
-        last: Tensor = result.hidden_states[-1][0]
+        last: Tensor = self._run(ids).hidden_states[-1][0]
         return last
 
     def embedded(self, ids: Sequence[int]) -> list[Tensor]:
-        """The embedding layer's output, a list of [d]."""
-        return list(self.layer(input_ids=torch.tensor([list(ids)]))[0])
+        """What goes into the first layer, a list of [d]."""
+        return list(self._run(ids).hidden_states[0][0])
 
     def positions(self, length: int) -> Tensor:
-        """p_0, p_1, ... [length, d]; RoBERTa starts behind the padding index."""
-        first = self.lm.config.pad_token_id + 1 if "roberta" in self.kind else 0
-        table: Tensor = self.layer.position_embeddings.weight
-        return table[first : first + length]
+        """p_0, p_1, ... [length, d]; RoBERTa and MPNet start behind the padding index."""
+        if self.rotary:
+            return torch.zeros(length, self.lm.config.hidden_size, dtype=self.lm.dtype)
+        first = 2 if self.kind in ("roberta", "xlm-roberta", "mpnet") else 0
+        rows: Tensor = self.layer.position_embeddings.weight[first : first + length]
+        if hasattr(self.lm.base_model, "embeddings_project"):
+            rows = torch.stack([self.lm.base_model.embeddings_project.weight @ row for row in rows])
+        return rows
 
     def embedding_norm(self, summed: Tensor) -> Tensor:
         """Segment, where the family has one, and LayerNorm; [d]."""
-        if self.kind != "distilbert":
+        if getattr(self.layer, "token_type_embeddings", None) is not None:
             summed = summed + self.layer.token_type_embeddings.weight[0]
-        return layer_norm(summed, self.layer.LayerNorm.weight, self.layer.LayerNorm.bias, self.eps)
+        norm = self.layer.norm if self.kind == "modernbert" else self.layer.LayerNorm
+        bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
+        return layer_norm(summed, norm.weight, bias, self.eps)
 
     def logits(self, state: Tensor) -> Tensor:
         """The family's own vocabulary head on one state; [|V|]."""
-        if self.kind == "bert":
-            result: Tensor = self.lm.cls(state[None])[0]
-        elif self.kind == "distilbert":
-            middle = self.lm.vocab_layer_norm(self.lm.activation(self.lm.vocab_transform(state[None])))
-            result = self.lm.vocab_projector(middle)[0]
+        lm, given = self.lm, state[None]
+        if self.kind == "distilbert":
+            result: Tensor = lm.vocab_projector(lm.vocab_layer_norm(lm.activation(lm.vocab_transform(given))))
+        elif self.kind == "electra":
+            result = lm.generator_lm_head(lm.generator_predictions(given))
+        elif self.kind == "modernbert":
+            result = lm.decoder(lm.head(given))
+        elif hasattr(lm, "lm_predictions"):
+            result = lm.lm_predictions(given, lm.deberta.embeddings.word_embeddings)
+        elif hasattr(lm, "cls"):
+            result = lm.cls(given)
         else:
-            result = self.lm.lm_head(state[None])[0]
-        return result
+            result = lm.lm_head(given)
+        return result[0]
 
 
 def duplex_terms(
@@ -175,13 +220,15 @@ def duplex_terms(
             if queries == "embedded":
                 slots = [model.embedding_norm(slot) for slot in slots]
             rows = enhanced_decoding(
-                states[0], model.embedded(ids), slots, text["visible"], decoder, model.heads, model.eps
+                states[0], model.embedded(ids), slots, text["visible"], decoder, model.heads, model.eps, model.rotary
             )
             labelled = text["ordinary"]
         elif decoder is not None:
             hidden = [text["mask_id"] if text["decoder_masked"][p] else ids[p] for p in range(length)]
             every = [True] * length
-            rows = basic_decoding(states[0], model.embedded(hidden), every, decoder, model.heads, model.eps)
+            rows = basic_decoding(
+                states[0], model.embedded(hidden), every, decoder, model.heads, model.eps, model.rotary
+            )
             labelled = text["decoder_masked"]
         if decoder is not None:
             for position in range(length):

@@ -7,62 +7,65 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    DistilBertConfig,
-    DistilBertForMaskedLM,
-    RobertaConfig,
-    RobertaForMaskedLM,
-    XLMRobertaConfig,
-    XLMRobertaForMaskedLM,
-)
+from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
 from dupmae.corpus.tokenizers import load_tokenizer, train_wordpiece
 
 VOCABULARY = 50
 MASK = 4
 # (padding, first, last) token of each family; ordinary ids are 5 and up, the mask token is 4 everywhere.
-SPECIALS = {"bert": (0, 2, 3), "distilbert": (0, 2, 3), "roberta": (1, 0, 2), "xlm-roberta": (1, 0, 2)}
+BERT_SPECIALS, ROBERTA_SPECIALS = (0, 2, 3), (1, 0, 2)
+SPECIALS = {
+    "bert": BERT_SPECIALS,
+    "roberta": ROBERTA_SPECIALS,
+    "xlm-roberta": ROBERTA_SPECIALS,
+    "distilbert": BERT_SPECIALS,
+    "mpnet": ROBERTA_SPECIALS,
+    "electra": BERT_SPECIALS,
+    "electra-narrow": BERT_SPECIALS,
+    "deberta-v2": BERT_SPECIALS,
+    "deberta-v2-legacy": BERT_SPECIALS,
+    "modernbert": BERT_SPECIALS,
+}
+KINDS = list(SPECIALS)
+# What each kind has beside the common shape; a kind behind a family's name is a second shape of it.
+_RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "legacy": False, "norm_rel_ebd": "layer_norm"}
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"max_position_embeddings": 26, "type_vocab_size": 1},
+    "xlm-roberta": {"max_position_embeddings": 26, "type_vocab_size": 1},
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
+    "mpnet": {"max_position_embeddings": 26},
+    "electra": {"embedding_size": 16},
+    "electra-narrow": {"embedding_size": 8},
+    "deberta-v2": {**_RELATIVE, "position_biased_input": False, "position_buckets": 4, "share_att_key": True},
+    "deberta-v2-legacy": {"conv_kernel_size": 3, "type_vocab_size": 2, "relative_attention": True},
+    "modernbert": {"local_attention": 8, "layer_types": ["sliding_attention", "full_attention"]},
+}
 
 
-def tiny_model(kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.0) -> Any:
+def tiny_model(kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.0, **settings: Any) -> Any:
     """Two layers of width 16 with every parameter random, norms and biases too, in evaluation mode."""
-    pad = SPECIALS[kind][0]
-    if kind == "distilbert":
-        config: Any = DistilBertConfig(
-            vocab_size=VOCABULARY,
-            dim=16,
-            n_layers=2,
-            n_heads=2,
-            hidden_dim=24,
-            max_position_embeddings=24,
-            pad_token_id=pad,
-            dropout=dropout,
-            attention_dropout=dropout,
-        )
-        model: Any = DistilBertForMaskedLM(config)
-    else:
-        makers: Any = {
-            "bert": (BertConfig, BertForMaskedLM),
-            "roberta": (RobertaConfig, RobertaForMaskedLM),
-            "xlm-roberta": (XLMRobertaConfig, XLMRobertaForMaskedLM),
-        }
-        make_config, make_model = makers[kind]
-        model = make_model(
-            make_config(
-                vocab_size=VOCABULARY,
-                hidden_size=16,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=24,
-                max_position_embeddings=24 if kind == "bert" else 26,
-                type_vocab_size=2 if kind == "bert" else 1,
-                pad_token_id=pad,
-                hidden_dropout_prob=dropout,
-                attention_probs_dropout_prob=dropout,
-            )
-        )
+    pad, first, last = SPECIALS[kind]
+    rates = {
+        "distilbert": ("dropout", "attention_dropout"),
+        "modernbert": ("embedding_dropout", "attention_dropout", "mlp_dropout"),
+    }.get(kind, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    common = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 24,
+        "pad_token_id": pad,
+        "bos_token_id": first,
+        "cls_token_id": first,
+        "eos_token_id": last,
+        "sep_token_id": last,
+        **dict.fromkeys(rates, dropout),
+        **({} if kind == "distilbert" else shape),
+    }
+    family = kind.removesuffix("-narrow").removesuffix("-legacy")
+    config = AutoConfig.for_model(family, **{**common, **SHAPES[kind], **settings})
+    model: Any = AutoModelForMaskedLM.from_config(config)
     randomise(model)
     return model.to(dtype).eval()
 

@@ -1,88 +1,160 @@
 """One view of every supported masked language model.
 
-`Backbone` gives the parts the objectives need under one name: hidden states, the embedding layer,
-position embeddings, and the vocabulary head split into its transform and its output matrix.
+`Backbone` gives the parts the objectives need under one name: hidden states, embeddings, positions, and the
+vocabulary head split into its transform and its output matrix. `FAMILIES` is the table behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dupmae.errors import DupmaeError
+from dupmae.nn.attention import use_fast_attention
+from dupmae.nn.dropout import use_fast_dropout
+
+
+class Output(NamedTuple):
+    """The vocabulary head's last step: `weight` [|V|, e] (tied to the input embeddings) and `bias` [|V|]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, transformed: Tensor) -> Tensor:
+        """Logits [.., |V|] of head outputs [.., e]."""
+        return F.linear(transformed, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Where a model family keeps the parts of its vocabulary head.
+    """Where a model family keeps its parts, and how it counts positions.
 
     Attributes:
-        transform: maps (model, hidden [.., d]) to head inputs [.., d].
-        output: the output projection with `weight` [|V|, d] and `bias` [|V|].
-        parts: dense layer and LayerNorm of the transform, for the closed-form start.
+        parts: dense layer, activation and LayerNorm of the head's transform, which maps hidden states [.., d] to
+            head inputs [.., e].
+        output: the output projection.
+        offset: rows of the position table in front of position 0, from the configuration.
+        absolute: whether there is a position table, from the configuration.
+        project: the map from the embedding layer's width e to d, where they differ.
+        windowed: whether some layers see a window only, so that a row of padding may see nothing.
     """
 
-    transform: Callable[[Any, Tensor], Tensor]
-    output: Callable[[Any], nn.Linear]
-    parts: Callable[[Any], tuple[nn.Linear, nn.LayerNorm]]
+    parts: Callable[[Any], tuple[nn.Linear, Callable[[Tensor], Tensor], nn.LayerNorm]]
+    output: Callable[[Any], Output]
+    offset: Callable[[Any], int] = lambda config: 0
+    absolute: Callable[[Any], bool] = lambda config: True
+    project: Callable[[Any], nn.Linear | None] = lambda lm: None
+    windowed: bool = False
 
 
-def _roberta_transform(model: Any, hidden: Tensor) -> Tensor:
-    normed: Tensor = model.lm_head.layer_norm(F.gelu(model.lm_head.dense(hidden)))
-    return normed
+def _of_linear(layer: nn.Linear) -> Output:
+    # ModernBERT may leave the bias out.
+    return Output(layer.weight, layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias)
 
 
-def _distilbert_transform(model: Any, hidden: Tensor) -> Tensor:
-    normed: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-    return normed
+def _bert_parts(lm: Any) -> tuple[nn.Linear, Callable[[Tensor], Tensor], nn.LayerNorm]:
+    transform = lm.cls.predictions.transform
+    return transform.dense, transform.transform_act_fn, transform.LayerNorm
+
+
+def _deberta_parts(lm: Any) -> tuple[nn.Linear, Callable[[Tensor], Tensor], nn.LayerNorm]:
+    if lm.config.legacy:
+        return _bert_parts(lm)
+    head = lm.lm_predictions.lm_head
+    return head.dense, head.transform_act_fn, head.LayerNorm
+
+
+def _deberta_output(lm: Any) -> Output:
+    if lm.config.legacy:
+        return _of_linear(lm.cls.predictions.decoder)
+    return Output(lm.get_input_embeddings().weight, lm.lm_predictions.lm_head.bias)
 
 
 _ROBERTA = Family(
-    transform=_roberta_transform,
-    output=lambda model: model.lm_head.decoder,
-    parts=lambda model: (model.lm_head.dense, model.lm_head.layer_norm),
+    parts=lambda lm: (lm.lm_head.dense, F.gelu, lm.lm_head.layer_norm),
+    output=lambda lm: _of_linear(lm.lm_head.decoder),
+    offset=lambda config: int(config.pad_token_id) + 1,
 )
 FAMILIES: dict[str, Family] = {
-    "bert": Family(
-        transform=lambda model, hidden: model.cls.predictions.transform(hidden),
-        output=lambda model: model.cls.predictions.decoder,
-        parts=lambda model: (
-            model.cls.predictions.transform.dense,
-            model.cls.predictions.transform.LayerNorm,
-        ),
-    ),
+    "bert": Family(parts=_bert_parts, output=lambda lm: _of_linear(lm.cls.predictions.decoder)),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "distilbert": Family(
-        transform=_distilbert_transform,
-        output=lambda model: model.vocab_projector,
-        parts=lambda model: (model.vocab_transform, model.vocab_layer_norm),
+        parts=lambda lm: (lm.vocab_transform, lm.activation, lm.vocab_layer_norm),
+        output=lambda lm: _of_linear(lm.vocab_projector),
+    ),
+    "mpnet": Family(
+        parts=_ROBERTA.parts,
+        output=_ROBERTA.output,
+        # Whatever the padding id, its embedding layer leaves out two rows.
+        offset=lambda config: 2,
+    ),
+    "electra": Family(
+        parts=lambda lm: (
+            lm.generator_predictions.dense,
+            lm.generator_predictions.activation,
+            lm.generator_predictions.LayerNorm,
+        ),
+        output=lambda lm: _of_linear(lm.generator_lm_head),
+        project=lambda lm: getattr(lm.electra, "embeddings_project", None),
+    ),
+    "deberta-v2": Family(
+        parts=_deberta_parts,
+        output=_deberta_output,
+        absolute=lambda config: bool(config.position_biased_input),
+    ),
+    "modernbert": Family(
+        parts=lambda lm: (lm.head.dense, lm.head.act, lm.head.norm),
+        output=lambda lm: _of_linear(lm.decoder),
+        absolute=lambda config: False,
+        windowed=True,
     ),
 }
+
+
+def family_of(kind: str) -> Family:
+    """The table's row for a `model_type`.
+
+    Raises:
+        DupmaeError: for a family that is not in `FAMILIES`.
+    """
+    if kind not in FAMILIES:
+        raise DupmaeError(
+            f"model family '{kind}' is not supported",
+            where="model",
+            fix=f"use one of: {', '.join(FAMILIES)}",
+        )
+    return FAMILIES[kind]
 
 
 class Backbone(nn.Module):
     """A Hugging Face masked LM (`lm`) seen through its family's adapter.
 
     Raises:
-        DupmaeError: for a family that is not in `FAMILIES`.
+        DupmaeError: for a family that is not in `FAMILIES`, or a shape of it that has no whole masked LM.
     """
 
     def __init__(self, lm: Any) -> None:
         super().__init__()
-        kind = lm.config.model_type
-        if kind not in FAMILIES:
+        self._family = family_of(lm.config.model_type)
+        if lm.config.model_type == "deberta-v2" and lm.get_input_embeddings().embedding_dim != lm.config.hidden_size:
             raise DupmaeError(
-                f"model family '{kind}' is not supported",
+                "a DeBERTa-v2 whose embeddings are narrower than its hidden states is not supported",
                 where="model",
-                fix=f"use one of: {', '.join(FAMILIES)}",
+                fix="use one with embedding_size equal to hidden_size",
             )
         self.lm = lm
-        self._family = FAMILIES[kind]
+        if not self._family.windowed:
+            # Torch's own kernel gives zeros to a row that sees nothing; there the fast one gives nan.
+            use_fast_attention(lm)
+        use_fast_dropout(lm)
+        # The new dropout layers start in training mode, and a loaded model is in evaluation mode.
+        lm.train(lm.training)
 
     @property
     def config(self) -> Any:
@@ -96,57 +168,88 @@ class Backbone(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Longest input in tokens (RoBERTa keeps padding_idx + 1 position slots for itself)."""
-        return int(self.config.max_position_embeddings) - self._position_offset
-
-    @property
-    def _position_offset(self) -> int:
-        return int(self.config.pad_token_id) + 1 if "roberta" in self.config.model_type else 0
+        """Longest input in tokens (RoBERTa and MPNet keep the position table's first rows for padding)."""
+        return int(self.config.max_position_embeddings) - self._family.offset(self.config)
 
     def hidden(self, input_ids: Tensor, valid: Tensor) -> Tensor:
         """Final hidden states [B, L, d] for ids and validity [B, L]; no pooler is involved."""
         given = {"input_ids": input_ids, "attention_mask": valid.long()}
-        if self._position_offset:
-            # RoBERTa counts positions by ids that are not padding, and a random replacement may draw that id.
-            given["position_ids"] = (valid.long().cumsum(1) * valid) + self._position_offset - 1
+        offset = self._family.offset(self.config)
+        if offset:
+            # These count positions by ids that are not padding, and a random replacement may draw that id.
+            given["position_ids"] = (valid.long().cumsum(1) * valid) + offset - 1
         states: Tensor = self.lm.base_model(**given).last_hidden_state
         return states
 
     def positions(self, length: int) -> Tensor:
-        """Position embeddings p_0 .. p_(length-1), [length, d]."""
-        table: Tensor = self.lm.base_model.embeddings.position_embeddings.weight
-        return table[self._position_offset : self._position_offset + length]
+        """Position embeddings p_0 .. p_(length-1), [length, d]; zeros where the family has none.
 
-    def normalise_embedding(self, summed: Tensor) -> Tensor:
-        """The embedding layer's segment embedding, LayerNorm and dropout over word + position sums [B, L, d]."""
-        layer = self.lm.base_model.embeddings
-        if hasattr(layer, "token_type_embeddings"):
-            summed = summed + layer.token_type_embeddings.weight[0]
-        done: Tensor = layer.dropout(layer.LayerNorm(summed))
+        Where the embedding layer is narrower than d they are mapped to d as its output is, without the bias.
+        """
+        words: Tensor = self.lm.get_input_embeddings().weight
+        if not self._family.absolute(self.config):
+            return words.new_zeros(length, self.width)
+        offset, project = self._family.offset(self.config), self._family.project(self.lm)
+        rows: Tensor = self.lm.base_model.embeddings.position_embeddings.weight[offset : offset + length]
+        return rows if project is None else F.linear(rows, project.weight)
+
+    def _embedding_layer(self, length: int, **given: Any) -> Tensor:
+        """The family's embedding layer over positions 0 to length - 1, before any projection to d."""
+        if self._family.absolute(self.config):
+            offset = self._family.offset(self.config)
+            given["position_ids"] = torch.arange(offset, offset + length, device=self.lm.device)[None]
+        done: Tensor = self.lm.base_model.embeddings(**given)
         return done
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Embedding layer output e_x + p of ids [B, L], as [B, L, d]."""
-        words: Tensor = self.lm.get_input_embeddings()(input_ids)
-        return self.normalise_embedding(words + self.positions(input_ids.shape[1]))
+        """Embedding layer output of ids [B, L], with positions, segment, LayerNorm and dropout, as [B, L, d]."""
+        embedded = self._embedding_layer(input_ids.shape[1], input_ids=input_ids)
+        project = self._family.project(self.lm)
+        return embedded if project is None else project(embedded)
+
+    def embed_sentence(self, sentence: Tensor, length: int) -> Tensor:
+        """The embedding layer with the sentence's state [B, d] in place of every token's embedding, [B, length, d].
+
+        Raises:
+            DupmaeError: where the embedding layer is narrower than d.
+        """
+        if self._family.project(self.lm) is not None:
+            raise DupmaeError(
+                f"this {self.config.model_type}'s embedding layer is narrower than its hidden states",
+                where="objective.decoder_queries=embedded",
+                fix="set objective.decoder_queries=sum",
+            )
+        every = sentence[:, None].expand(-1, length, -1)
+        return self._embedding_layer(length, input_ids=None, inputs_embeds=every)
 
     def transform(self, hidden: Tensor) -> Tensor:
-        """The vocabulary head up to its output matrix, [.., d] to [.., d]."""
-        return self._family.transform(self.lm, hidden)
+        """The vocabulary head up to its output matrix, [.., d] to [.., e]; e is d but in some ELECTRA."""
+        dense, activation, norm = self._family.parts(self.lm)
+        done: Tensor = norm(activation(dense(hidden)))
+        return done
 
     @property
-    def output(self) -> nn.Linear:
-        """The head's output projection: `weight` [|V|, d] (tied to the input embeddings) and `bias` [|V|]."""
+    def output(self) -> Output:
+        """The head's output projection."""
         return self._family.output(self.lm)
 
     def head_parts(self) -> tuple[nn.Linear, nn.LayerNorm]:
         """Dense layer and LayerNorm of the head's transform."""
-        return self._family.parts(self.lm)
+        dense, _, norm = self._family.parts(self.lm)
+        return dense, norm
+
+    def give_head_bias(self) -> None:
+        """Give the head's dense layer the bias that ModernBERT leaves out unless its configuration asks for it."""
+        dense, _ = self.head_parts()
+        if "bias" not in dict(dense.named_parameters()):
+            dense.bias = nn.Parameter(dense.weight.new_zeros(dense.out_features))
+            self.config.classifier_bias = True
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters of the head that are not shared with the encoder."""
         dense, norm = self.head_parts()
-        return [*dense.parameters(), *norm.parameters(), self.output.bias]
+        bias = self.output.bias
+        return [*dense.parameters(), *norm.parameters(), *([bias] if isinstance(bias, nn.Parameter) else [])]
 
 
 def pooled(hidden: Tensor, valid: Tensor, how: str) -> Tensor:
@@ -162,3 +265,6 @@ def set_dropout(module: nn.Module, rate: float) -> None:
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = rate
+        elif isinstance(getattr(part, "attention_dropout", None), int | float):
+            # ModernBERT keeps the rate itself where others keep a layer.
+            part.__dict__["attention_dropout"] = rate

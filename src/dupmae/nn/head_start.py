@@ -1,7 +1,7 @@
 """A closed-form start for the vocabulary head of an encoder that comes without one.
 
-Ridge regression from final hidden states onto the input embeddings of the same tokens; BERT's
-head (dense, GELU, LayerNorm, tied output) can represent the result, so the start needs no special module.
+Ridge regression from final hidden states onto the input embeddings of the same tokens; the head of every
+family (dense, GELU, LayerNorm, tied output) can represent the result, so the start needs no special module.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ def start_head(backbone: Backbone, hidden: Tensor, ids: Tensor) -> dict[str, flo
     # A direction shared by all embeddings says nothing about the token and LayerNorm removes it anyway.
     weight, bias = ridge(hidden[held_out:], embeddings[ids[held_out:]] - embeddings.mean(0))
     spread = (hidden[:held_out].double() @ weight.T + bias).std()
+    backbone.give_head_bias()
     dense, norm = backbone.head_parts()
     dense.weight.copy_(weight * (GELU_SPREAD / spread))
     dense.bias.copy_(bias * (GELU_SPREAD / spread) + GELU_SHIFT)
     norm.weight.fill_(1.0)
-    norm.bias.zero_()
+    if norm.bias is not None:
+        norm.bias.zero_()
     backbone.output.bias.zero_()
     outputs = backbone.transform(hidden[:held_out].to(dense.weight.dtype))
     logits = outputs @ embeddings.T

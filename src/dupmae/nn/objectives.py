@@ -133,9 +133,11 @@ class DuplexMAE(nn.Module):
         if draws.decoder_masked is None:
             assert draws.visible is not None
             context = torch.cat([sentence[:, None], self.backbone.embed(batch.input_ids)[:, 1:]], 1)
-            queries = sentence[:, None] + self.backbone.positions(batch.input_ids.shape[1])
+            length = batch.input_ids.shape[1]
             if self.objective.decoder_queries == "embedded":
-                queries = self.backbone.normalise_embedding(queries)
+                queries = self.backbone.embed_sentence(sentence, length)
+            else:
+                queries = sentence[:, None] + self.backbone.positions(length)
             states, labelled = self.decoder(queries, context, draws.visible), ordinary
         else:
             hidden_words = batch.input_ids.masked_fill(draws.decoder_masked, self.mask_id)
