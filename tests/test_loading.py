@@ -18,7 +18,7 @@ def written(folder: Path, text: str) -> Path:
 def test_recipe_overrides_and_flags_are_joined_in_this_order(tmp_path: Path) -> None:
     file = written(tmp_path, "data: shards\nout: a\nsteps: 1\nseed: 1\nobjective:\n  kind: mlm\n  bow: author\n")
     found = load(recipe.Pretrain, file, ["steps=2", "seed=2", "objective.kind=retromae"], seed="3", model=None)
-    assert (found.data, found.out, found.steps, found.seed) == (Path("shards"), Path("a"), 2, 3)
+    assert (found.data, found.out, found.steps, found.seed) == ([Path("shards")], Path("a"), 2, 3)
     assert (found.objective.kind, found.objective.bow) == ("retromae", "author")
     assert found.model is None
 

@@ -6,11 +6,12 @@ combinations that cannot work are refused by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 S = TypeVar("S", bound="Settings")
 
@@ -84,16 +85,23 @@ class FromScratch(Settings):
 class Prepare(Settings):
     """`dupmae prepare`: raw text to tokenised shards."""
 
-    inputs: list[Path] = Field(description="jsonl, txt, parquet files or BEIR folders")
+    inputs: list[Path] = Field(
+        description="jsonl, txt, parquet files, globs, folders (BEIR or of such files), data sets hub:NAME:CONFIG:SPLIT"
+    )
     out: Path = Field(description="folder for the shards")
+    text: Literal["articles", "passages"] = Field(
+        "articles", description="articles: whole sentences of one article joined; passages: each kept whole"
+    )
+    language: str = Field("en", description="ISO 639 code of the articles, for the splitting into sentences")
     tokenizer: str | None = Field(
         None, description="folder or hub name of a fast tokenizer; none: train a WordPiece one"
     )
     vocabulary: int = Field(8000, ge=100, description="vocabulary size when the tokenizer is trained")
     max_length: int = Field(
-        512, ge=8, description="tokens per record, specials included; longer texts are cut in pieces"
+        512, ge=8, description="tokens per record, specials included; what is longer is cut at words"
     )
-    shard_records: int = Field(50_000, ge=1, description="records per shard")
+    shard_records: int = Field(500_000, ge=1, description="records per shard")
+    workers: int | None = Field(None, ge=1, description="processes that tokenise; none: one a core")
 
     @model_validator(mode="after")
     def _own_folder(self) -> Prepare:
@@ -135,15 +143,35 @@ class PretrainOptions(Settings):
 class Pretrain(PretrainOptions):
     """`dupmae pretrain`: shards to an encoder."""
 
-    data: Path = Field(description="folder written by prepare")
+    data: list[Path] = Field(
+        min_length=1, max_length=1000, description="folder written by prepare, or several to be mixed"
+    )
+    weights: list[float] | None = Field(
+        None, description="share of the batches of each folder in data, such as [3, 1]; none: by their tokens"
+    )
     model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value
+
     @model_validator(mode="after")
     def _own_folder(self) -> Pretrain:
-        _refuse_own_input(self.out, [self.data, self.model])
+        _refuse_own_input(self.out, [*self.data, self.model])
+        return self
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Pretrain:
+        if self.weights is not None and len(self.weights) != len(self.data):
+            raise ValueError(f"weights: {len(self.weights)} given for {len(self.data)} folders in data")
+        if self.weights is not None and not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError("weights: each must be above 0")
+        if len({path.resolve() for path in self.data}) < len(self.data):
+            raise ValueError("data: names a folder twice")
         return self
 
 

@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> Path:
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_jsonl_gives_title_and_text(tmp_path: Path, ending: str) -> None:
     text = '{"text": "one\\n two"}\n{"title": "T", "text": "three", "id": 3}\n{"text": " "}\n'
-    assert list(read_texts([write(tmp_path / f"a.jsonl{ending}", text)])) == ["one two", "T three"]
+    assert list(read_texts([write(tmp_path / f"a.jsonl{ending}", text)])) == ["one\n two", "T\n\nthree"]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -56,7 +56,7 @@ def test_paragraphs_come_back_whole(tmp_path_factory: pytest.TempPathFactory, pa
 def test_parquet_gives_title_and_text(tmp_path: Path) -> None:
     titled = write_parquet(tmp_path / "a.parquet", {"text": ["one", None, "three"], "title": ["A", "B", None]})
     many = write_parquet(tmp_path / "b.parquet", {"text": [str(n) for n in range(3000)], "url": [None] * 3000})
-    assert list(read_texts([titled])) == ["A one", "B", "three"]
+    assert list(read_texts([titled])) == ["A\n\none", "B\n\n", "three"]
     assert list(read_texts([many])) == [str(n) for n in range(3000)]
 
 
@@ -67,7 +67,25 @@ def test_folders_give_their_corpus_or_their_files(tmp_path: Path) -> None:
     write(mixed / "b.txt", "two")
     write(mixed / "a.jsonl.gz", '{"text": "first"}')
     write(mixed / "README.md", "not this")
-    assert list(read_texts([tmp_path / "beir", mixed])) == ["A one", "first", "two"]
+    assert list(read_texts([tmp_path / "beir", mixed])) == ["A\n\none", "first", "two"]
+
+
+def test_globs_give_the_files_they_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    write(tmp_path / "b" / "deep" / "z.txt", "deep")
+    write(tmp_path / "b" / "a.txt", "a")
+    write(tmp_path / "c.txt.gz", "c")
+    write(tmp_path / "odd[1].txt", "as it is named")
+    assert list(read_texts([tmp_path / "*" / "*.txt"])) == ["a"]
+    assert list(read_texts([tmp_path / "**" / "[abz]*.txt*"])) == ["a", "deep"]
+    assert list(read_texts([tmp_path / "odd[1].txt"])) == ["as it is named"]
+    monkeypatch.chdir(tmp_path)
+    assert list(read_texts([Path("b/**/*"), Path("?.txt.gz")])) == ["a", "deep", "c"]
+    with pytest.raises(DupmaeError, match=r"x\*\.txt: matches no file"):
+        read_texts([Path("x*.txt")])
+    write(tmp_path / "b" / "x.md", "x")
+    with pytest.raises(DupmaeError, match=r"unknown kind of file '\.md'"):
+        read_texts([Path("b/*")])
 
 
 def test_records_are_streamed(tmp_path: Path) -> None:

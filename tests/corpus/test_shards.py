@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from dupmae.corpus.lengths import LengthIndex
 from dupmae.corpus.pieces import Cutter, spans
-from dupmae.corpus.shards import Manifest, Shards, write_shards
+from dupmae.corpus.shards import Manifest, Shards
 from dupmae.corpus.tokenizers import fingerprint, train_wordpiece
+from dupmae.corpus.writing import write_shards
 from dupmae.errors import DupmaeError
 
 WORDS = ["tea", "green", "leaves", "water", "boiling", "unbelievable", "pot", "cup", "milk", "sugar"]
@@ -26,7 +28,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    write_shards(tmp_path / "data", TEXTS, tokenizer, max_length=32, shard_records=20)
+    write_shards(tmp_path / "data", TEXTS, tokenizer, max_length=32, shard_records=20, text="passages")
     return tmp_path / "data"
 
 
@@ -73,8 +75,21 @@ def test_shards_travel_to_workers_as_a_path(folder: Path) -> None:
 
 
 def test_the_same_texts_give_the_same_bytes(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    again = write_shards(folder.with_name("again"), iter(TEXTS), tokenizer, max_length=32, shard_records=20)
+    again = write_shards(
+        folder.with_name("again"), iter(TEXTS), tokenizer, max_length=32, shard_records=20, text="passages", workers=3
+    )
     assert again == Shards.open(folder).manifest
+
+
+def test_the_index_has_all_records_by_length(folder: Path) -> None:
+    shards = Shards.open(folder)
+    expected = LengthIndex.of(shards.lengths)
+    assert shards.index.records.tolist() == expected.records.tolist()
+    assert shards.index.records.dtype == expected.records.dtype == np.uint32
+    assert shards.index.lengths.tolist() == expected.lengths.tolist()
+    assert shards.index.counts.tolist() == expected.counts.tolist()
+    assert (np.diff(shards.lengths[shards.index.records]) >= 0).all()
+    assert isinstance(shards.index.records, np.memmap)
 
 
 def test_specials_spelt_in_a_text_are_text(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -115,12 +130,12 @@ def test_no_piece_is_too_long_and_nothing_is_lost(
     tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int
 ) -> None:
     cutter = Cutter(tokenizer, max_length)
-    records = list(cutter.cut(texts))
-    assert all(cutter.fewest <= len(ids) - 2 <= max_length - 2 for ids, _ in records)
-    assert cutter.tokens == sum(len(ids) for ids, _ in records)
+    pieces = cutter(texts)
+    assert all(cutter.fewest <= len(ids) - 2 <= max_length - 2 for ids, _ in pieces)
+    assert pieces.texts == len(texts)
     total = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-    kept = sum(len(ids) - 2 for ids, _ in records)
-    assert total - kept < 8 * cutter.dropped or total == kept
+    kept = sum(len(ids) - 2 for ids, _ in pieces)
+    assert total - kept < 8 * pieces.dropped or total == kept
 
 
 def test_nothing_long_enough_is_refused_and_nothing_left(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -137,6 +152,10 @@ def scramble(file: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
 
 
+def change(file: Path, values: dict[str, object]) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "problem"),
     [
@@ -144,9 +163,15 @@ def scramble(file: Path) -> None:
         ("manifest.json", lambda file: file.write_text("{"), "not JSON"),
         ("manifest.json", lambda file: file.write_text("[]"), "not a manifest of shards"),
         ("manifest.json", lambda file: file.write_text('{"records": 1, "shards": []}'), "not a manifest of shards"),
-        ("shard-00001.arrow", Path.unlink, "the shard is missing"),
+        ("manifest.json", lambda file: file.write_text('{"version": 2, "shards": 3}'), "not a manifest of shards"),
+        ("manifest.json", lambda file: change(file, {"lengths": None}), "not a manifest of shards"),
+        ("manifest.json", lambda file: change(file, {"shards": []}), "names no shards"),
+        ("manifest.json", lambda file: change(file, {"version": 1}), "format 1, .*run dupmae prepare again"),
+        ("shard-00001.arrow", Path.unlink, "the file is missing"),
         ("shard-00001.arrow", shorten, "the manifest says"),
-        ("shard-00001.arrow", scramble, "not an Arrow file"),
+        ("shard-00001.arrow", scramble, "its bytes are not those that were written"),
+        ("by_length.npy", Path.unlink, "the file is missing"),
+        ("by_length.npy", scramble, "its bytes are not those that were written"),
     ],
 )
 def test_damage_is_named_at_opening(folder: Path, name: str, damage: object, problem: str) -> None:
@@ -169,16 +194,22 @@ def test_another_format_and_another_tokenizer_are_refused(folder: Path, tokenize
         Shards.open(folder / "absent")
 
 
-def test_verify_finds_a_changed_byte(folder: Path) -> None:
-    shards = Shards.open(folder)
-    shards.verify()
-    file = folder / shards.manifest.shards[0].name
+def test_a_changed_byte_is_found(folder: Path) -> None:
+    file = folder / Shards.open(folder).manifest.shards[0].name
     raw = bytearray(file.read_bytes())
     raw[-30] ^= 1
-    file.with_suffix(".new").write_bytes(raw)
-    file.with_suffix(".new").replace(file)
+    file.write_bytes(raw)
     with pytest.raises(DupmaeError, match="its bytes are not those that were written"):
-        shards.verify()
+        Shards.open(folder)
+
+
+@pytest.mark.parametrize("name", ["shard-00000.arrow", "by_length.npy"])
+def test_unverified_files_must_still_be_of_their_kind(folder: Path, name: str) -> None:
+    scramble(folder / name)
+    with pytest.raises(DupmaeError, match="run dupmae prepare again") as error:
+        Shards.open(folder, verify=False)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_manifest_is_plain_json(folder: Path) -> None:

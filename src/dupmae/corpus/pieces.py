@@ -1,18 +1,23 @@
 """Texts to token sequences of bounded length, with word starts.
 
-`Cutter` tokenises, cuts long texts at word starts, adds the specials and counts.
+`Cutter` tokenises, joins sentences, cuts what is too long at word starts, adds the specials and counts; its
+results are `Pieces`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerFast
 
+from dupmae.corpus.sentences import split_sentences
 from dupmae.corpus.words import WordStarts
 from dupmae.errors import DupmaeError
 
@@ -20,53 +25,120 @@ from dupmae.errors import DupmaeError
 FEWEST_TOKENS = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Records, one after another.
+
+    Attributes:
+        lengths: tokens of each record, int64 [R].
+        ids: int32 [T], T the sum of the lengths.
+        starts: whether a token starts a word, bool [T].
+        texts: how many texts they come from.
+        dropped: texts, or pieces of them, left out.
+    """
+
+    lengths: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    starts: NDArray[np.bool_]
+    texts: int = 0
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
+        """Give the records: (input_ids int32 [L], word_starts bool [L])."""
+        for end, length in zip(self.lengths.cumsum(), self.lengths, strict=True):
+            yield self.ids[end - length : end], self.starts[end - length : end]
+
+
 class Cutter:
     """Turns texts into records of at most `max_length` tokens, specials included.
 
+    Args:
+        language: of the sentences: a record holds as many whole sentences of one text as it has room for. None
+            keeps texts whole. Sentences and texts that are too long are cut at word starts into about equal parts.
+
     Attributes:
         fewest: ordinary tokens that a record needs; [UNK] and other specials do not count.
-        tokens: tokens given so far, specials included.
-        dropped: texts, or pieces of texts, left out so far.
 
     Raises:
         DupmaeError: when the tokenizer puts no token in front, or `max_length` leaves no room for text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
-        self._backend = _plain_backend(tokenizer)
-        self._word_starts = WordStarts(self._backend)
-        self._before, self._after = _specials_around(self._backend)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int, language: str | None = None) -> None:
+        backend = _plain_backend(tokenizer)
+        self._before, self._after = _specials_around(backend)
         if len(self._before) != 1:
             problem = f"the tokenizer puts {len(self._before)} special tokens in front of a text, not one"
             raise DupmaeError(problem, where="tokenizer", fix="choose a masked LM's tokenizer")
         self._room = max_length - len(self._before) - len(self._after)
         if self._room < 1:
             raise DupmaeError(f"{max_length} leaves no room for text", where="max_length", fix="raise it")
-        self._special = np.array(tokenizer.all_special_ids)
+        self._split = _whole if language is None else partial(split_sentences, language=language)
+        self._word_starts = WordStarts(backend)
+        # WordPiece tokens tell by themselves whether they start a word, so nothing but ids is asked for.
+        marked = isinstance(backend.model, WordPiece)
+        self._encode = backend.encode_batch_fast if marked else backend.encode_batch
+        self._ordinary = np.ones(max(len(tokenizer), *tokenizer.all_special_ids) + 1, dtype=np.bool_)
+        self._ordinary[tokenizer.all_special_ids] = False
         self.fewest = min(FEWEST_TOKENS, self._room)
-        self.tokens, self.dropped = 0, 0
 
-    def cut(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
-        """Give the records of the texts, in order: (input_ids int32 [L], word_starts bool [L])."""
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
-        every = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
-        flags = self._word_starts(encodings, every)
-        for stop, length in zip(accumulate(map(len, encodings)), map(len, encodings), strict=True):
-            ids, starts = every[stop - length : stop], flags[stop - length : stop]
-            for start, end in spans(starts, self._room):
-                if np.isin(ids[start:end], self._special, invert=True).sum() < self.fewest:
-                    self.dropped += 1
-                    continue
-                self.tokens += len(self._before) + end - start + len(self._after)
-                yield self._record(ids[start:end], starts[start:end])
-            self.dropped += not len(ids)
+    def __call__(self, texts: Sequence[str]) -> Pieces:
+        """The records of the texts, in order."""
+        units = [self._split(text) for text in texts]
+        encodings = self._encode(list(chain.from_iterable(units)), add_special_tokens=False)
+        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int32)
+        starts = self._word_starts(encodings, ids)
+        sizes = map(len, encodings)
+        cut = list(_cut([[next(sizes) for _ in unit] for unit in units], starts, self._room))
+        begins, ends = np.array(cut, dtype=np.int64).reshape(-1, 2).T
+        ordinary = np.concatenate([[0], self._ordinary[ids].cumsum()])
+        kept = ordinary[ends] - ordinary[begins] >= self.fewest
+        pieces = self._wrapped(ids, starts, begins[kept], ends[kept])
+        return Pieces(*pieces, texts=len(texts), dropped=int(np.count_nonzero(~kept)))
 
-    def _record(self, ids: NDArray[np.int32], starts: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        whole = np.concatenate([self._before, ids, self._after])
-        flags = np.ones(len(whole), dtype=np.bool_)
-        # The first token counts as a start even where a word longer than a piece had to be cut.
-        flags[len(self._before) + 1 : len(self._before) + len(ids)] = starts[1:]
-        return whole, flags
+    def _wrapped(
+        self, ids: NDArray[np.int32], starts: NDArray[np.bool_], begins: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
+        """The spans [begin, end) of the tokens, each between the specials."""
+        lengths = ends - begins + len(self._before) + len(self._after)
+        closes = lengths.cumsum()
+        opens = closes - lengths
+        whole = np.empty(lengths.sum(), dtype=np.int32)
+        flags, inner = np.ones((2, len(whole)), dtype=np.bool_)
+        for place, special in enumerate(self._before):
+            whole[opens + place], inner[opens + place] = special, False
+        for place, special in enumerate(self._after[::-1], start=1):
+            whole[closes - place], inner[closes - place] = special, False
+        edges = np.bincount(begins, minlength=len(ids) + 1) - np.bincount(ends, minlength=len(ids) + 1)
+        taken = edges.cumsum()[:-1] > 0
+        whole[inner], flags[inner] = ids[taken], starts[taken]
+        # The first token counts as a start even where a word longer than a record had to be cut.
+        flags[opens + len(self._before)] = True
+        return lengths, whole, flags
+
+
+def _whole(text: str) -> list[str]:
+    line = " ".join(text.split())
+    return [line] if line else []
+
+
+def _cut(texts: Iterable[list[int]], starts: NDArray[np.bool_], room: int) -> Iterator[tuple[int, int]]:
+    """Spans of at most `room` tokens; `texts` has the number of tokens of every unit of every text.
+
+    A text without tokens gives one empty span.
+    """
+    end = 0
+    for sizes in texts:
+        begin = end
+        for size in sizes:
+            for part in [size] if size <= room else [b - a for a, b in spans(starts[end : end + size], room)]:
+                if end + part - begin > room:
+                    yield begin, end
+                    begin = end
+                end += part
+        yield begin, end
 
 
 def spans(starts: NDArray[np.bool_], room: int) -> Iterator[tuple[int, int]]:

@@ -1,17 +1,20 @@
 """Raw text records from files of several kinds, streamed.
 
-`read_texts` takes JSON lines, plain text, parquet, BEIR folders, and folders of these.
+`read_texts` takes JSON lines, plain text, parquet, BEIR folders, folders and globs of these, and hub data sets.
 """
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dupmae.corpus.hub import hub_address, open_hub
 from dupmae.corpus.lines import encodable, read_lines, read_records, text_field
 from dupmae.errors import DupmaeError
 
@@ -19,31 +22,43 @@ PARQUET_ROWS = 1024
 
 
 def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
-    """Give the text of every record, on one line, in the order of the inputs.
+    """Give the text of every record, streamed, in the order of the inputs.
 
-    - `.jsonl`: the field `text` of each line, with `title` in front when there is one.
+    - `.jsonl`: the field `text` of each line; `title`, when there is one, is a paragraph in front of it.
     - `.txt`: paragraphs between blank lines; in a file without blank lines, each line.
-    - `.parquet`: the column `text`, with the column `title` in front when there is one.
+    - `.parquet`: the columns `text` and `title`, likewise.
     - a BEIR folder: its corpus; another folder: the files of these kinds in it, by name.
+    - a glob, such as `dump/**/*.jsonl.gz`: the files it matches, by name.
+    - `hub:NAME[:CONFIG[:SPLIT]]`: a data set of the Hugging Face hub, with the columns `text` and `title`.
 
     The first two may end in `.gz`. Blank records are passed over.
 
     Raises:
-        DupmaeError: for no inputs, a missing, empty or unknown kind of file, or a record that cannot be read; all
-            paths are checked before the first record is given.
+        DupmaeError: for no inputs, a missing, empty or unknown kind of file, a data set that cannot be reached, or
+            a record that cannot be read; all inputs are checked before the first record is given.
     """
     if not inputs:
         raise DupmaeError("no input files", where="inputs", fix="name jsonl, txt or parquet files, or BEIR folders")
-    files = [file for path in inputs for file in _files(path)]
-    return (text for file, reader in files for text in _some(file, reader(file)))
+    sources = [source for path in inputs for source in _sources(path)]
+    return (text for source, texts in sources for text in _some(source, texts()))
 
 
 Reader = Callable[[Path], Iterator[str]]
+Source = tuple[Path, Callable[[], Iterator[str]]]
+
+
+def _sources(path: Path) -> list[Source]:
+    address = hub_address(str(path))
+    if address is not None:
+        return [(path, open_hub(address))]
+    return [(file, partial(reader, file)) for file, reader in _files(path)]
 
 
 def _files(path: Path) -> list[tuple[Path, Reader]]:
     if not path.exists():
-        raise DupmaeError("no such file or folder", where=path, fix="check the path")
+        if glob.has_magic(str(path)):
+            return _matches(path)
+        raise DupmaeError("no such file or folder", where=path, fix="check the path, or write hub:NAME for a data set")
     if not path.is_dir():
         return [(path, _reader(path))]
     for corpus in (path / "corpus.jsonl", path / "corpus.jsonl.gz"):
@@ -52,8 +67,16 @@ def _files(path: Path) -> list[tuple[Path, Reader]]:
     files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in READERS]
     if not files:
         problem = "has no jsonl, txt or parquet file" if any(path.iterdir()) else "empty folder"
-        raise DupmaeError(problem, where=path, fix="name the files, or a folder that holds some")
+        raise DupmaeError(problem, where=path, fix="name the files, or a pattern such as **/*.jsonl")
     return [(file, _reader(file)) for file in files]
+
+
+def _matches(pattern: Path) -> list[tuple[Path, Reader]]:
+    files = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    found = [(file, _reader(file)) for file in files if file.is_file()]
+    if not found:
+        raise DupmaeError("matches no file", where=pattern, fix="check the pattern; ** stands for any folders")
+    return found
 
 
 def _kind(file: Path) -> str:
@@ -68,32 +91,38 @@ def _reader(file: Path) -> Reader:
     return READERS[kind]
 
 
-def _some(file: Path, texts: Iterator[str]) -> Iterator[str]:
-    """The texts on one line each, less the blank ones; a file must have at least one."""
+def _some(source: Path, texts: Iterator[str]) -> Iterator[str]:
+    """The texts less the blank ones; a source must have at least one."""
     empty = True
     for text in texts:
-        line = " ".join(text.split())
-        if line:
+        if text and not text.isspace():
             empty = False
-            yield line
+            yield text
     if empty:
-        raise DupmaeError("holds no text", where=file, fix="remove it from the inputs")
+        raise DupmaeError("holds no text", where=source, fix="remove it from the inputs")
+
+
+def _titled(title: str, text: str) -> str:
+    """A title is no part of the first sentence."""
+    return f"{title}\n\n{text}" if title else text
 
 
 def _jsonl(file: Path) -> Iterator[str]:
     for line, record in read_records(file):
         title = "" if record.get("title") is None else text_field(record, ("title",), file, line)
-        yield f"{title} {text_field(record, ('text',), file, line)}"
+        yield _titled(title, text_field(record, ("text",), file, line))
 
 
 def _txt(file: Path) -> Iterator[str]:
     separated = any(not line.strip() for line in _inner_lines(file))
     paragraph: list[str] = []
     for line in _inner_lines(file):
-        if paragraph and (not separated or not line.strip()):
+        blank = not line.strip()
+        if paragraph and (blank or not separated):
             yield " ".join(paragraph)
             paragraph = []
-        paragraph.append(line)
+        if not blank:
+            paragraph.append(line)
     yield " ".join(paragraph)
 
 
@@ -120,7 +149,9 @@ def _parquet(file: Path) -> Iterator[str]:
                 raise DupmaeError(problem, where=file, fix="rename the column with the text")
             columns = [name for name in ("title", "text") if name in names]
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-                yield from map(" ".join, zip(*(_strings(file, batch, name) for name in columns), strict=True))
+                texts = _strings(file, batch, "text")
+                titles = _strings(file, batch, "title") if "title" in names else [""] * len(texts)
+                yield from map(_titled, titles, texts)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DupmaeError(f"not a readable parquet file: {reason}", where=file, fix="write it again") from None

@@ -1,15 +1,16 @@
 """Tokenised records on disk: Arrow IPC files, memory-mapped.
 
-A folder holds `manifest.json`, `shard-00000.arrow` and so on, and `tokenizer/`. Each record is one row:
-`input_ids` list<int32> and `word_starts` list<uint8>, specials included in both.
-`write_shards`, `Shards`, `Manifest`.
+A folder holds `manifest.json`, `shard-00000.arrow` and so on, `by_length.npy` and `tokenizer/`. Each record is one
+row: `input_ids` list<int32> and `word_starts` list<uint8>, specials included in both. `Shards`, `Manifest`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+import mmap
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from dupmae.console import progress
-from dupmae.corpus.pieces import Cutter
+from dupmae.corpus.lengths import LengthIndex, open_index
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
+from dupmae.corpus.workers import usable_cores
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder, read_json, sha256, write_json
+from dupmae.files import read_json, sha256
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
-# Texts tokenised at once: enough to feed every core, and a record batch stays far below 2**31 tokens.
-BATCH_TEXTS = 1024
 FIELDS: list[pa.Field[Any]] = [
     pa.field("input_ids", pa.list_(pa.int32())),
     pa.field("word_starts", pa.list_(pa.uint8())),
@@ -41,12 +40,17 @@ Record = tuple[Ids, Flags]
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """One file of records."""
+    """One file with something for each of its records."""
 
     name: str
     records: int
     bytes: int
     sha256: str
+
+    @classmethod
+    def of(cls, path: Path, records: int) -> ShardFile:
+        """Describe a file just written."""
+        return cls(path.name, records, path.stat().st_size, sha256(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,91 +60,32 @@ class Manifest:
     Attributes:
         records: number of records.
         tokens: tokens of all records, specials included.
+        texts: texts that were read.
         dropped: texts, or pieces of long texts, left out because they have too few ordinary tokens.
         max_length: most tokens of a record, specials included.
+        text: `articles` split into sentences, or `passages` kept whole.
         tokenizer: fingerprint of the tokenizer.
+        lengths: (length, number of records of that length), rising.
         shards: the files, in order.
+        by_length: the file of record numbers in the order of their lengths.
         version: of this format.
     """
 
     records: int
     tokens: int
+    texts: int
     dropped: int
     max_length: int
+    text: str
     tokenizer: str
+    lengths: list[tuple[int, int]]
     shards: list[ShardFile]
+    by_length: ShardFile
     version: int = VERSION
 
 
-def write_shards(
-    out: Path,
-    texts: Iterable[str],
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    max_length: int,
-    shard_records: int,
-) -> Manifest:
-    """Tokenise texts into a shard folder, whole.
-
-    Texts longer than `max_length` tokens, specials included, are cut at word starts into pieces of about equal
-    length. Text that spells a special token, such as `[MASK]`, is taken as ordinary text.
-
-    Raises:
-        DupmaeError: when no text has enough tokens, or the file system refuses.
-    """
-    cutter = Cutter(tokenizer, max_length)
-    with new_folder(out) as folder:
-        shards = list(_write_files(folder, _records(cutter, texts), shard_records))
-        if not shards:
-            problem = f"no text has {cutter.fewest} tokens or more ({cutter.dropped} dropped)"
-            raise DupmaeError(problem, where=out, fix="give longer texts")
-        manifest = Manifest(
-            records=sum(shard.records for shard in shards),
-            tokens=cutter.tokens,
-            dropped=cutter.dropped,
-            max_length=max_length,
-            tokenizer=fingerprint(tokenizer),
-            shards=shards,
-        )
-        tokenizer.save_pretrained(folder / "tokenizer")
-        write_json(folder / MANIFEST, asdict(manifest))
-    return manifest
-
-
-def _records(cutter: Cutter, texts: Iterable[str]) -> Iterator[Record]:
-    waiting = iter(texts)
-    with progress("tokenising", None, "texts") as bar:
-        while batch := list(islice(waiting, BATCH_TEXTS)):
-            yield from cutter.cut(batch)
-            bar.advance(len(batch))
-
-
-def _write_files(folder: Path, records: Iterator[Record], shard_records: int) -> Iterator[ShardFile]:
-    batch = list(islice(records, min(shard_records, BATCH_TEXTS)))
-    number = 0
-    while batch:
-        path, written = folder / f"shard-{number:05d}.arrow", 0
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            while batch:
-                writer.write_batch(_arrow(batch))
-                written += len(batch)
-                batch = list(islice(records, min(shard_records - written, BATCH_TEXTS)))
-        yield ShardFile(path.name, written, path.stat().st_size, sha256(path))
-        batch = list(islice(records, min(shard_records, BATCH_TEXTS)))
-        number += 1
-
-
-def _arrow(records: list[Record]) -> pa.RecordBatch:
-    ends = np.cumsum([0] + [len(ids) for ids, _ in records], dtype=np.int32)
-    ids = np.concatenate([ids for ids, _ in records])
-    starts = np.concatenate([starts for _, starts in records]).view(np.uint8)
-    offsets = pa.array(ends, pa.int32())
-    columns = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (ids, starts)]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
-
-
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """One record batch as views of the mapped file: record i is [ends[i], ends[i + 1])."""
 
     ends: Ids
@@ -154,34 +99,48 @@ class Shards:
     Attributes:
         path: the folder.
         manifest: what it holds.
-        lengths: tokens of each record, int32 [N].
+        index: the records by length.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, blocks: list[_Block]) -> None:
-        self.path, self.manifest, self._blocks = path, manifest, blocks
-        self.lengths: Ids = np.concatenate([np.diff(block.ends) for block in blocks])
+    def __init__(self, path: Path, manifest: Manifest, blocks: list[Block], index: LengthIndex) -> None:
+        self.path, self.manifest, self.index, self._blocks = path, manifest, index, blocks
         self._first = np.cumsum([0] + [len(block.ends) - 1 for block in blocks])
 
     @classmethod
-    def open(cls, path: str | Path) -> Shards:
+    def open(cls, path: str | Path, *, verify: bool = True) -> Shards:
         """Map the shards of a folder.
 
+        Args:
+            verify: read every byte and compare it with the checksums; otherwise only the sizes are compared.
+
         Raises:
-            DupmaeError: when the folder or the manifest is missing or damaged, or a shard is missing or has
-                another size than the manifest says.
+            DupmaeError: when the folder or the manifest is missing, damaged or of another format, or a file is
+                missing or not what the manifest says.
         """
         path = Path(path)
         manifest = _read_manifest(path)
-        return cls(path, manifest, [block for shard in manifest.shards for block in _map(path, shard)])
+        files = [*manifest.shards, manifest.by_length]
+        for file in files:
+            _check_size(path / file.name, file)
+        if verify:
+            with ThreadPoolExecutor(usable_cores()) as threads:
+                list(threads.map(lambda file: _check_bytes(path / file.name, file), files))
+        blocks = [block for shard in manifest.shards for block in map_blocks(path / shard.name)]
+        return cls(path, manifest, blocks, open_index(path / manifest.by_length.name, manifest.lengths))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.manifest.records
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path alone, so that loader workers map the files themselves."""
-        return Shards.open, (self.path,)
+        return _reopened, (self.path,)
 
-    def get(self, indices: NDArray[np.integer[Any]]) -> list[Record]:
+    @cached_property
+    def lengths(self) -> Ids:
+        """Tokens of each record, int32 [N]; held in memory, unlike all else."""
+        return np.concatenate([np.diff(block.ends) for block in self._blocks])
+
+    def get(self, indices: NDArray[np.integer]) -> list[Record]:
         """The records at `indices`, in that order: read-only (input_ids int32 [L], word_starts bool [L])."""
         places = np.searchsorted(self._first, indices, side="right") - 1
         return [
@@ -190,7 +149,7 @@ class Shards:
         ]
 
     @staticmethod
-    def _record(block: _Block, row: int) -> Record:
+    def _record(block: Block, row: int) -> Record:
         here = slice(block.ends[row], block.ends[row + 1])
         return block.ids[here], block.starts[here]
 
@@ -205,15 +164,9 @@ class Shards:
             raise _damaged(self.path / "tokenizer", "not the tokenizer that made these shards")
         return tokenizer
 
-    def verify(self) -> None:
-        """Read every byte and compare it with the manifest.
 
-        Raises:
-            DupmaeError: when a shard's SHA-256 differs.
-        """
-        for shard in self.manifest.shards:
-            if sha256(self.path / shard.name) != shard.sha256:
-                raise _damaged(self.path / shard.name, "its bytes are not those that were written")
+def _reopened(path: Path) -> Shards:
+    return Shards.open(path, verify=False)
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -221,35 +174,68 @@ def _read_manifest(path: Path) -> Manifest:
     if not file.is_file():
         problem = f"has no {MANIFEST}" if path.is_dir() else "no such folder"
         raise DupmaeError(problem, where=path, fix="name a folder written by dupmae prepare")
+    values = read_json(file)
+    if not isinstance(values, dict) or "version" not in values:
+        raise _damaged(file, "not a manifest of shards")
+    if values["version"] != VERSION:
+        raise _damaged(file, f"format {values['version']}, this program reads {VERSION}")
     try:
-        values = read_json(file)
-        manifest = Manifest(**{**values, "shards": [ShardFile(**shard) for shard in values["shards"]]})
-    except (TypeError, KeyError):
+        manifest = Manifest(
+            **{
+                **values,
+                "shards": [ShardFile(**shard) for shard in values["shards"]],
+                "by_length": ShardFile(**values["by_length"]),
+                "lengths": [(int(length), int(count)) for length, count in values["lengths"]],
+            }
+        )
+    except (TypeError, KeyError, ValueError):
         raise _damaged(file, "not a manifest of shards") from None
-    if manifest.version != VERSION:
-        raise _damaged(file, f"format {manifest.version}, this program reads {VERSION}")
     if not manifest.shards:
         raise _damaged(file, "names no shards")
     return manifest
 
 
-def _map(folder: Path, shard: ShardFile) -> list[_Block]:
-    path = folder / shard.name
+def _check_size(path: Path, file: ShardFile) -> None:
     if not path.is_file():
-        raise _damaged(path, "the shard is missing")
+        raise _damaged(path, "the file is missing")
     size = path.stat().st_size
-    if size != shard.bytes:
-        raise _damaged(path, f"has {size:,} bytes, the manifest says {shard.bytes:,}")
+    if size != file.bytes:
+        raise _damaged(path, f"has {size:,} bytes, the manifest says {file.bytes:,}")
+
+
+def _check_bytes(path: Path, file: ShardFile) -> None:
+    if sha256(path) != file.sha256:
+        raise _damaged(path, "its bytes are not those that were written")
+
+
+def map_blocks(path: Path) -> list[Block]:
+    """Map a shard file: its record batches, without reading them.
+
+    Raises:
+        DupmaeError: when it is not an Arrow file of records.
+    """
+    with path.open("rb") as handle:
+        mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    if sys.platform != "win32":
+        # Batches read records from all over: reading ahead would fetch a hundred times what is used.
+        mapped.madvise(mmap.MADV_RANDOM)
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        reader = pa.ipc.open_file(pa.py_buffer(mapped))
         return [_block(reader.get_batch(number)) for number in range(reader.num_record_batches)]
     except (pa.ArrowInvalid, OSError) as error:
         raise _damaged(path, f"not an Arrow file: {error}") from error
 
 
-def _block(batch: pa.RecordBatch) -> _Block:
+def _block(batch: pa.RecordBatch) -> Block:
     ids, starts = cast(Any, batch.column(0)), cast(Any, batch.column(1))
-    return _Block(ids.offsets.to_numpy(), ids.values.to_numpy(), starts.values.to_numpy().view(np.bool_))
+    return Block(ids.offsets.to_numpy(), ids.values.to_numpy(), starts.values.to_numpy().view(np.bool_))
+
+
+def arrow_batch(lengths: NDArray[np.integer], ids: Ids, starts: Flags) -> pa.RecordBatch:
+    """Records of these lengths [R], one after another in `ids` and `starts` [T], as a record batch."""
+    ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.int32())
+    columns = [pa.ListArray.from_arrays(ends, pa.array(values)) for values in (ids, starts.view(np.uint8))]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def _damaged(path: Path, problem: str) -> DupmaeError:

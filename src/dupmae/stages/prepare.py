@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dupmae.console import logger
 from dupmae.corpus.readers import read_texts
-from dupmae.corpus.shards import Manifest, write_shards
+from dupmae.corpus.shards import Manifest
 from dupmae.corpus.tokenizers import load_tokenizer, train_wordpiece
+from dupmae.corpus.workers import usable_cores
+from dupmae.corpus.writing import write_shards
 from dupmae.recipe import Prepare
 
 
@@ -15,7 +17,7 @@ def prepare(settings: Prepare) -> Manifest:
     Without `settings.tokenizer` a WordPiece tokenizer is trained on the texts first, which reads them twice.
 
     Raises:
-        DupmaeError: for inputs or a tokenizer that cannot be read, or when the file system refuses.
+        DupmaeError: for inputs or a tokenizer that cannot be read, or when the file system refuses or a worker dies.
     """
     texts = read_texts(settings.inputs)
     if settings.tokenizer is None:
@@ -25,7 +27,14 @@ def prepare(settings: Prepare) -> Manifest:
     else:
         tokenizer = load_tokenizer(settings.tokenizer)
     manifest = write_shards(
-        settings.out, texts, tokenizer, max_length=settings.max_length, shard_records=settings.shard_records
+        settings.out,
+        texts,
+        tokenizer,
+        max_length=settings.max_length,
+        shard_records=settings.shard_records,
+        text=settings.text,
+        language=settings.language,
+        workers=settings.workers or usable_cores(),
     )
     logger.info(
         "%s records, %s tokens in %d shards; %s too short",

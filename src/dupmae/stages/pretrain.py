@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 
 from dupmae.batches import PretrainingSteps
 from dupmae.console import logger
+from dupmae.corpus.corpora import open_corpora, weights_of
 from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
@@ -46,14 +47,16 @@ def pretrain(settings: Pretrain) -> Pretrained:
     """
     processes.join()
     torch.manual_seed(settings.seed)
-    shards = Shards.open(settings.data)
-    tokenizer = shards.tokenizer()
-    backbone, brought = _backbone(settings, shards, tokenizer)
+    corpora = open_corpora(settings.data)
+    records = sum(map(len, corpora))
+    tokenizer = corpora[0].tokenizer()
+    backbone, brought = _backbone(settings, corpora, tokenizer)
     dtype = resolve_dtype(settings.dtype)
 
     def data(steps: int) -> PretrainingSteps:
         return PretrainingSteps(
-            shards,
+            corpora,
+            weights_of(corpora, settings.weights),
             steps=steps,
             batch_tokens=settings.batch_tokens,
             seed=settings.seed,
@@ -62,8 +65,8 @@ def pretrain(settings: Pretrain) -> Pretrained:
         )
 
     if settings.model is not None:
-        batches = data(len(shards))
-        head_from_text(backbone, map(batches.__getitem__, range(len(shards))), dtype, settings.head_start, brought)
+        batches = data(records)
+        head_from_text(backbone, map(batches.__getitem__, range(records)), dtype, settings.head_start, brought)
     objective = DuplexMAE(
         backbone, settings.objective, settings.masking, mask_id=tokenizer.mask_token_id, seed=settings.seed
     )
@@ -74,10 +77,10 @@ def pretrain(settings: Pretrain) -> Pretrained:
     sharded = settings.sharding == "full" and processes.count() > 1
     # Sharded weights are cast while they are gathered.
     model = LowPrecision(objective, torch.float32 if sharded else dtype)
-    plan = _plan(settings, shards, dtype, new_head=not brought)
+    plan = _plan(settings, corpora, dtype, new_head=not brought)
     steps = settings.steps or _steps(settings, model, data, plan)
     if processes.rank() == 0:
-        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {len(shards):,} records")
+        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {records:,} records")
     log = train(model, data, plan, steps=steps)
     encoder = settings.out / "encoder"
     _export(model, backbone.config, tokenizer, encoder)
@@ -109,27 +112,28 @@ def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> in
     return steps_within(settings.minutes, model, data, plan, described)
 
 
-def _backbone(settings: Pretrain, shards: Shards, tokenizer: Any) -> tuple[Backbone, bool]:
+def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any) -> tuple[Backbone, bool]:
     """The model to start from, checked against the shards."""
+    longest = max(corpora, key=lambda shards: shards.manifest.max_length)
     if settings.model is None:
-        return new_backbone(settings.from_scratch, tokenizer, shards.manifest.max_length), True
+        return new_backbone(settings.from_scratch, tokenizer, longest.manifest.max_length), True
     backbone, brought = open_backbone(settings.model)
-    if fingerprint(load_tokenizer(settings.model)) != shards.manifest.tokenizer:
+    if fingerprint(load_tokenizer(settings.model)) != corpora[0].manifest.tokenizer:
         raise DupmaeError(
             f"the shards were made with another tokenizer than {settings.model}'s",
-            where=settings.data,
+            where=corpora[0].path,
             fix=f"prepare them again with tokenizer={settings.model}",
         )
-    if shards.manifest.max_length > backbone.max_length:
+    if longest.manifest.max_length > backbone.max_length:
         raise DupmaeError(
-            f"records have up to {shards.manifest.max_length} tokens, the model takes {backbone.max_length}",
-            where=settings.data,
+            f"records have up to {longest.manifest.max_length} tokens, the model takes {backbone.max_length}",
+            where=longest.path,
             fix=f"prepare them again with max_length={backbone.max_length}",
         )
     return backbone, brought
 
 
-def _plan(settings: Pretrain, shards: Shards, dtype: torch.dtype, *, new_head: bool) -> Plan:
+def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_head: bool) -> Plan:
     def groups(module: Any) -> list[dict[str, Any]]:
         objective = module.inner
         new = [] if objective.decoder is None else list(objective.decoder.parameters())
@@ -157,7 +161,7 @@ def _plan(settings: Pretrain, shards: Shards, dtype: torch.dtype, *, new_head: b
         weights["decoder"] = objective.decoder_weight
     if objective.kind == "dupmae":
         weights["bow"] = objective.bow_weight
-    described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking"})
+    described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking", "weights"})
     return Plan(
         out=settings.out,
         groups=groups,
@@ -172,7 +176,11 @@ def _plan(settings: Pretrain, shards: Shards, dtype: torch.dtype, *, new_head: b
         sharding=settings.sharding,
         dtype=dtype,
         accumulate=settings.accumulate,
-        same={**described, "records": len(shards), "tokenizer": shards.manifest.tokenizer},
+        same={
+            **described,
+            "records": [len(shards) for shards in corpora],
+            "tokenizer": corpora[0].manifest.tokenizer,
+        },
         save_every=settings.save_every,
         checkpoints=True,
         resume=settings.resume,
