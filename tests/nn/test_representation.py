@@ -15,7 +15,7 @@ from dupmae.nn.representation import HybridEncoder, Vectors, forward_by_length
 from dupmae.recipe import Representation
 from tests.reference import representation as reference
 from tests.reference.objectives import Model
-from tests.reference.tiny import random_batch, tiny_model
+from tests.reference.tiny import KINDS, random_batch, tiny_model
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 LENGTHS = [9, 5, 7]
@@ -69,7 +69,7 @@ VARIANTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert"])
+@pytest.mark.parametrize("family", KINDS)
 def test_vectors_scores_and_gradients(family: str, settings: dict[str, Any]) -> None:
     encoder = built(family, **settings)
     queries, passages = encode(encoder, [4, 6], 1, family), encode(encoder, LENGTHS, 2, family)
