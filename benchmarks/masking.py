@@ -18,7 +18,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from dupmae.masking import Layout, corrupt, decoder_visibility, encoder_mask, generator_for
+from dupmae.masking import Layout, corrupt, decoder_visibility, encoder_mask
+from dupmae.memory import keep_pages
+from dupmae.randomness import RowRandom
 from tests.reference import masking as reference
 from tests.reference.tiny import MASK, random_batch
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_pages()
     times, slow = {}, {}
     for length in options.lengths:
         batch = random_batch("bert", [length] * options.batch, 0, VOCABULARY)
@@ -54,11 +57,11 @@ def main() -> None:
 
 
 def _ours(batch: dict[str, Tensor], step: int, unit: str) -> None:
-    generator = generator_for(0, step)
+    source = RowRandom.of(0, step, torch.arange(len(batch["valid"])))
     layout = Layout.of(batch["word_starts"], batch["special"], batch["valid"])
-    masked = encoder_mask(layout, ENCODER_RATE, generator)
-    corrupt(batch["input_ids"], masked, mask_id=MASK, vocabulary=VOCABULARY, keep=True, generator=generator)
-    decoder_visibility(layout, DECODER_RATE, "word" if unit == "word" else "token", generator)
+    masked = encoder_mask(layout, ENCODER_RATE, source)
+    corrupt(batch["input_ids"], masked, mask_id=MASK, vocabulary=VOCABULARY, keep=True, random=source)
+    decoder_visibility(layout, DECODER_RATE, "word" if unit == "word" else "token", source)
 
 
 def _reference(batch: dict[str, Tensor], step: int, unit: str) -> None:

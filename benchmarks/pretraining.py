@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
+from dupmae.memory import keep_pages
 from dupmae.models import resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
@@ -94,6 +95,7 @@ def _child(variant: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """Step times and peak memory of one variant; for ours also operations and utilisation."""
     torch.manual_seed(0)
+    keep_pages()
     dtype = resolve_dtype(options.dtype)
     config = BertConfig(
         vocab_size=VOCABULARY,

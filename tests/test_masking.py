@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dupmae.masking import Layout, choose_words, corrupt, decoder_visibility, encoder_mask, generator_for
+from dupmae.masking import Layout, choose_words, corrupt, decoder_visibility, encoder_mask
+from dupmae.randomness import RowRandom
 from tests.reference import masking as reference
 from tests.reference.tiny import random_batch
 
@@ -26,6 +27,10 @@ seeds = st.integers(0, 2**31)
 
 def layout_of(batch: dict[str, Tensor]) -> Layout:
     return Layout.of(batch["word_starts"], batch["special"], batch["valid"])
+
+
+def source(layout: Layout, seed: int, step: int = 0) -> RowRandom:
+    return RowRandom.of(seed, step, torch.arange(len(layout.words)))
 
 
 def wide_batch(rows: int, length: int) -> dict[str, Tensor]:
@@ -47,7 +52,7 @@ def test_words_are_chosen_as_the_loop_chooses_them(lengths: list[int], rate: flo
 @given(lengths, rates, seeds)
 def test_encoder_masks_take_whole_words_and_no_special(lengths: list[int], rate: float, seed: int) -> None:
     batch = random_batch("bert", lengths, seed)
-    masked = encoder_mask(layout_of(batch), rate, generator_for(seed, 0))
+    masked = encoder_mask(layout_of(batch), rate, source(layout_of(batch), seed))
     assert not (masked & (batch["special"] | ~batch["valid"])).any()
     assert masked.any(1).equal((batch["valid"] & ~batch["special"]).any(1))
     for row in range(len(lengths)):
@@ -58,13 +63,13 @@ def test_encoder_masks_take_whole_words_and_no_special(lengths: list[int], rate:
 @pytest.mark.parametrize("rate", RATES)
 def test_encoder_rate(rate: float) -> None:
     layout = layout_of(wide_batch(200, 101))
-    share = encoder_mask(layout, rate, generator_for(0, 0)).sum() / layout.ordinary.sum()
+    share = encoder_mask(layout, rate, source(layout, 0)).sum() / layout.ordinary.sum()
     assert float(share) == pytest.approx(rate, abs=0.005)
 
 
 def test_a_word_is_as_likely_as_any_other() -> None:
     layout = layout_of(wide_batch(1, 22))
-    counts = sum(encoder_mask(layout, 0.3, generator_for(0, step)).double() for step in range(4000))
+    counts = sum(encoder_mask(layout, 0.3, source(layout, 0, step)).double() for step in range(4000))
     shares = (counts / 4000)[layout.ordinary]
     assert shares.min() > 0.2
     assert shares.max() < 0.4
@@ -75,7 +80,7 @@ def test_a_word_is_as_likely_as_any_other() -> None:
 def test_visibility_invariants(lengths: list[int], rate: float, seed: int, unit: Unit) -> None:
     batch = random_batch("xlm-roberta", lengths, seed)
     layout = layout_of(batch)
-    visible = decoder_visibility(layout, rate, unit, generator_for(seed, 0))
+    visible = decoder_visibility(layout, rate, unit, source(layout, seed))
     length = visible.shape[1]
     assert not visible.diagonal(dim1=1, dim2=2).any()
     assert visible[:, 1:, 0].all()
@@ -90,7 +95,8 @@ def test_no_row_is_empty_without_a_closing_special(length: int, seed: int, unit:
     """A tokenizer may add no [SEP]; with nearly everything hidden row 0 still needs a key."""
     starts, valid = torch.ones(3, length, dtype=torch.bool), torch.ones(3, length, dtype=torch.bool)
     special = torch.arange(length).expand(3, length) == 0
-    visible = decoder_visibility(Layout.of(starts, special, valid), 0.98, unit, generator_for(seed, 0))
+    layout = Layout.of(starts, special, valid)
+    visible = decoder_visibility(layout, 0.98, unit, source(layout, seed))
     assert visible.any(2).all()
     assert not visible.diagonal(dim1=1, dim2=2).any()
 
@@ -100,7 +106,7 @@ def test_no_row_is_empty_without_a_closing_special(length: int, seed: int, unit:
 def test_visibility_hides_whole_words(lengths: list[int], rate: float, seed: int) -> None:
     batch = random_batch("bert", lengths, seed)
     layout = layout_of(batch)
-    visible = decoder_visibility(layout, rate, "word", generator_for(seed, 0))
+    visible = decoder_visibility(layout, rate, "word", source(layout, seed))
     for row, length in enumerate(lengths):
         for word in reference.words_of(batch["word_starts"][row, :length].tolist()):
             for query in range(1, length):
@@ -112,7 +118,7 @@ def test_visibility_hides_whole_words(lengths: list[int], rate: float, seed: int
 @pytest.mark.parametrize("rate", RATES)
 def test_visibility_rate_and_spread(rate: float, unit: Unit) -> None:
     layout = layout_of(wide_batch(40, 82))
-    visible = decoder_visibility(layout, rate, unit, generator_for(0, 0))
+    visible = decoder_visibility(layout, rate, unit, source(layout, 0))
     pairs = layout.ordinary[:, None, :] & ~torch.eye(82, dtype=torch.bool)
     pairs[:, 0] = False
     assert float(visible[pairs].double().mean()) == pytest.approx(1 - rate, abs=0.008)
@@ -123,11 +129,11 @@ def test_visibility_rate_and_spread(rate: float, unit: Unit) -> None:
 
 @pytest.mark.parametrize("unit", ["word", "token"])
 def test_reference_visibility_has_the_same_distribution(unit: Unit) -> None:
-    batch, source = wide_batch(1, 20), random.Random(0)
+    batch, words = wide_batch(1, 20), random.Random(0)
     layout = layout_of(batch)
     starts, usual, valid = (t[0].tolist() for t in (batch["word_starts"], layout.ordinary, layout.valid))
-    draws = [reference.visibility(starts, usual, valid, 0.5, unit, source) for _ in range(400)]
-    ours = [decoder_visibility(layout, 0.5, unit, generator_for(0, step))[0] for step in range(400)]
+    draws = [reference.visibility(starts, usual, valid, 0.5, unit, words) for _ in range(400)]
+    ours = [decoder_visibility(layout, 0.5, unit, source(layout, 0, step))[0] for step in range(400)]
     expected, found = torch.tensor(draws).double().mean(0), torch.stack(ours).double().mean(0)
     # Row 0 carries no label; ours lets it see position 1 so that no row is ever empty.
     assert float((expected - found)[1:].abs().max()) < 0.17
@@ -138,7 +144,9 @@ def test_reference_visibility_has_the_same_distribution(unit: Unit) -> None:
 def test_corruption_shares() -> None:
     ids = torch.randint(5, 1000, (100, 500), generator=torch.Generator().manual_seed(1))
     masked = torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.5
-    corrupted = corrupt(ids, masked, mask_id=4, vocabulary=1000, keep=True, generator=generator_for(0, 0))
+    corrupted = corrupt(
+        ids, masked, mask_id=4, vocabulary=1000, keep=True, random=RowRandom.of(0, 0, torch.arange(100))
+    )
     assert corrupted[~masked].equal(ids[~masked])
     to_mask, kept = (corrupted == 4)[masked].double().mean(), (corrupted == ids)[masked].double().mean()
     assert float(to_mask) == pytest.approx(0.8, abs=0.01)
@@ -146,19 +154,55 @@ def test_corruption_shares() -> None:
     replaced = corrupted[masked & (corrupted != 4) & (corrupted != ids)]
     assert 0 <= int(replaced.min()) < 10
     assert 990 <= int(replaced.max()) < 1000
-    always = corrupt(ids, masked, mask_id=4, vocabulary=1000, keep=False, generator=generator_for(0, 0))
+    always = corrupt(ids, masked, mask_id=4, vocabulary=1000, keep=False, random=words)
     assert always.equal(ids.masked_fill(masked, 4))
 
 
 @pytest.mark.parametrize("unit", ["word", "token"])
-def test_seed_step_and_stream_decide_the_masks(unit: Unit) -> None:
+def test_seed_step_and_row_decide_the_masks(unit: Unit) -> None:
     layout = layout_of(wide_batch(2, 60))
 
-    def draw(*key: int) -> tuple[Tensor, Tensor]:
-        generator = generator_for(*key)
-        return encoder_mask(layout, 0.3, generator), decoder_visibility(layout, 0.5, unit, generator)
+    def draw(seed: int, step: int, *rows: int) -> tuple[Tensor, Tensor]:
+        random = RowRandom.of(seed, step, torch.tensor(rows))
+        return encoder_mask(layout, 0.3, random), decoder_visibility(layout, 0.5, unit, random)
 
-    first = draw(3, 5)
-    assert all(a.equal(b) for a, b in zip(first, draw(3, 5), strict=True))
-    for other in ((3, 6), (4, 5), (3, 5, 1), (5, 3)):
-        assert not any(a.equal(b) for a, b in zip(first, draw(*other), strict=True))
+    first = draw(3, 5, 0, 1)
+    assert all(a.equal(b) for a, b in zip(first, draw(3, 5, 0, 1), strict=True))
+    for other in ((3, 6, 0, 1), (4, 5, 0, 1), (5, 3, 0, 1), (3, 5, 1, 0), (3, 5, 2, 3)):
+        for a, b in zip(first, draw(*other), strict=True):
+            assert not any(row.equal(same) for row, same in zip(a, b, strict=True))
+
+
+@settings(max_examples=40)
+@given(lengths, rates, seeds, st.sampled_from(["word", "token"]))
+def test_a_row_is_drawn_alike_whatever_stands_beside_it(lengths: list[int], rate: float, seed: int, unit: Unit) -> None:
+    """Neither the other rows nor the padding they cause change a row's masks."""
+    batch = random_batch("bert", lengths, seed)
+    layout, ids = layout_of(batch), batch["input_ids"]
+
+    def draw(layout: Layout, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        random = RowRandom.of(seed, 7, rows)
+        masked = encoder_mask(layout, rate, random)
+        corrupted = corrupt(ids, masked, mask_id=4, vocabulary=50, keep=True, random=random)
+        return masked, corrupted, decoder_visibility(layout, rate, unit, random)
+
+    together = draw(layout, ids, torch.arange(len(lengths)))
+    for row, length in enumerate(lengths):
+        alone = Layout(*(part[row : row + 1, :length] for part in (layout.words, layout.ordinary, layout.valid)))
+        masked, corrupted, visible = draw(alone, ids[row : row + 1, :length], torch.tensor([row]))
+        assert masked[0].equal(together[0][row, :length])
+        assert corrupted[0].equal(together[1][row, :length])
+        assert visible[0].equal(together[2][row, :length, :length])
+
+
+def test_long_texts_fill_several_blocks_of_bits() -> None:
+    """Lengths around multiples of 64, where one number of bits ends and the next begins."""
+    for length in (63, 64, 65, 128, 130):
+        layout = layout_of(wide_batch(3, length))
+        visible = decoder_visibility(layout, 0.5, "token", source(layout, 0))
+        assert visible.shape == (3, length, length)
+        usual = layout.ordinary[0]
+        # Every row and every column of the free part is mixed: no block is all hidden or all visible.
+        free = visible[:, 1:, usual].double()
+        assert 0.2 < float(free.mean(1).min()) < float(free.mean(1).max()) < 0.8
+        assert 0.2 < float(free.mean(2).min()) < float(free.mean(2).max()) < 0.8

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -29,3 +31,25 @@ def test_free_pages_go_back_to_the_system() -> None:
     release()
     assert before - resident_bytes() > 100_000_000
     assert kept.raw[:1] == b"x"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
+def test_kept_pages_are_not_faulted_in_again() -> None:
+    """In a process of its own, because the setting stays."""
+    script = """
+import resource, sys
+import numpy as np
+from dupmae.memory import keep_pages
+if sys.argv[1] == "keep":
+    keep_pages()
+np.ones(64_000_000, dtype=np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(64_000_000, dtype=np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {}
+    for mode in ("keep", "default"):
+        command = [sys.executable, "-c", script, mode]
+        faults[mode] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert faults["keep"] < 100
+    assert faults["default"] > 20 * faults["keep"]

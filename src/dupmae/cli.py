@@ -19,24 +19,30 @@ from typing import Any, NoReturn
 
 from dupmae import __version__
 from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError
+from dupmae.memory import keep_pages
 
 INTERRUPTED_EXIT_CODE = 130
 # 128 + SIGPIPE: what the shell reports of a program whose reader went away.
 PIPE_EXIT_CODE = 141
 OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+RECIPE_HELP = "YAML file with settings, or the name of a recipe that comes along"
 # How a full disk reads in the errors of the libraries that write weights and tokenizers.
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the settings class it takes, and which of the settings have a flag of their own."""
+    """One command: the settings class it takes, and which of the settings have a flag of their own.
+
+    Attributes:
+        words: the setting that words without `=` are for; `recipe` is the file of settings itself.
+    """
 
     summary: str
     settings: str = ""
     flags: tuple[str, ...] = ()
     switches: dict[str, Any] = field(default_factory=dict)
-    inputs: bool = False
+    words: str = ""
 
 
 COMMANDS = {
@@ -46,16 +52,23 @@ COMMANDS = {
         ("out", "minutes", "seed"),
         {"from_scratch": {}},
     ),
-    "prepare": Command("raw text to tokenised shards", "Prepare", ("out", "tokenizer"), inputs=True),
+    "prepare": Command("raw text to tokenised shards", "Prepare", ("out", "tokenizer"), words="inputs"),
     "pretrain": Command(
         "shards to an encoder", "Pretrain", ("data", "model", "out", "steps", "minutes", "seed"), {"resume": True}
     ),
+    "report": Command("curves of a training run", "Report", words="run"),
     "finetune": Command(
         "an encoder and pairs to a retriever", "Finetune", ("model", "data", "out", "steps", "minutes", "seed")
     ),
     "index": Command("a retriever and a corpus to a searchable folder", "Index", ("retriever", "data", "out")),
     "search": Command("ask an index"),
     "evaluate": Command("metrics of a retriever on judged queries", "Evaluate", ("retriever", "data", "out", "split")),
+    "plan": Command(
+        "time and cost of a pre-training recipe",
+        "Plan",
+        ("gpu", "count", "utilisation", "price", "like"),
+        words="recipe",
+    ),
 }
 
 
@@ -74,6 +87,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    keep_pages()
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -151,10 +165,12 @@ def _stage_parser(name: str) -> Parser:
         lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     epilog = "\n".join(["settings, in the recipe or as NAME=VALUE:", *lines])
     parser = Parser(f"dupmae {name}", f"{command.summary.capitalize()}.", epilog)
-    words = "INPUT" if command.inputs else "NAME=VALUE"
-    told = f"{settings['inputs'].description}; or NAME=VALUE" if command.inputs else "settings, listed below"
-    parser.add_argument("words", nargs="*", metavar=words, help=told)
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="YAML file with settings; what is given here wins")
+    told = "settings, listed below"
+    if command.words:
+        meaning = RECIPE_HELP if command.words == "recipe" else settings[command.words].description
+        told = f"{meaning}; or NAME=VALUE"
+    parser.add_argument("words", nargs="*", metavar=command.words.rstrip("s").upper() or "NAME=VALUE", help=told)
+    parser.add_argument("--recipe", metavar="FILE", help=f"{RECIPE_HELP}; what is given here wins")
     for flag in command.flags:
         setting = settings[flag]
         default = "" if setting.default is None else f" (default: {setting.default})"
@@ -211,12 +227,15 @@ def _stage(name: str, options: argparse.Namespace) -> Any:
     command = COMMANDS[name]
     given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
     overrides = [word for word in options.words if OVERRIDE.match(word)]
-    inputs = [word for word in options.words if not OVERRIDE.match(word)]
-    if command.inputs and inputs:
-        given["inputs"] = inputs
-    elif inputs:
-        raise DupmaeError("not a setting", where=inputs[0], fix=f"write NAME=VALUE; see `dupmae {name} --help`")
-    file = options.recipe or commands.default_recipe(name)
+    words = [word for word in options.words if not OVERRIDE.match(word)]
+    if command.words == "inputs" and words:
+        given["inputs"] = words
+    elif command.words and len(words) == 1:
+        given[command.words] = words[0]
+    elif words:
+        extra = words[1 if command.words else 0]
+        raise DupmaeError("not a setting", where=extra, fix=f"write NAME=VALUE; see `dupmae {name} --help`")
+    file = commands.find_recipe(given.pop("recipe", None) or options.recipe, name)
     return getattr(commands, name)(load(getattr(recipe, command.settings), file, overrides, **given))
 
 

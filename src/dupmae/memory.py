@@ -1,4 +1,4 @@
-"""The process's memory: its peak, and giving back what is free."""
+"""The process's memory: its peak, keeping freed pages, and giving them back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ import gc
 import platform
 import resource
 
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
 
 def peak_bytes() -> int:
     """Most resident memory of this process so far (macOS counts in bytes, Linux in kilobytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def keep_pages() -> None:
+    """Make glibc keep freed memory for the next tensor; elsewhere nothing happens.
+
+    By default every large tensor is mapped anew and its pages are zeroed and faulted in at the first touch:
+    a tenth of a training step on a CPU and two thirds of mask building. `release` gives back what piles up.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def release() -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dupmae.masking import Layout, corrupt, decoder_visibility, encoder_mask, generator_for
+from dupmae.masking import DECODER, Layout, corrupt, decoder_visibility, encoder_mask
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.decoder import DecoderLayer
 from dupmae.nn.vocabulary import bag_of_words_loss, linear_cross_entropy, vocabulary_max
+from dupmae.randomness import RowRandom
 from dupmae.recipe import Masking, Objective
 
 
@@ -62,36 +63,31 @@ class DuplexMAE(nn.Module):
         self.objective, self.masking = objective, masking
         self.mask_id, self.seed = mask_id, seed
 
-    def draw(self, batch: Batch, step: int) -> Draws:
-        """Draw the masks of one step; the same (seed, step, batch) gives the same draws."""
+    def draw(self, batch: Batch, step: int, rows: Tensor | None = None) -> Draws:
+        """Draw the masks of one step; a row's depend on (seed, step, its number) and its own tokens.
+
+        Args:
+            rows: int64 [B], the rows' numbers in the whole step when this batch is a part of it.
+        """
         layout = Layout.of(batch.word_starts, batch.special, batch.valid)
-        generator = generator_for(self.seed, step, device=batch.input_ids.device)
-        masked = encoder_mask(layout, self.masking.encoder_rate, generator)
+        if rows is None:
+            rows = torch.arange(len(batch.valid), device=batch.valid.device)
+        random = RowRandom.of(self.seed, step, rows)
+        masked = encoder_mask(layout, self.masking.encoder_rate, random)
         corrupted = corrupt(
             batch.input_ids,
             masked,
             mask_id=self.mask_id,
             vocabulary=self.backbone.config.vocab_size,
             keep=self.masking.corruption,
-            generator=generator,
+            random=random,
         )
         visible = decoder_masked = None
         if self.decoder is not None and self.objective.decoder == "enhanced":
-            visible = decoder_visibility(layout, self.masking.decoder_rate, self.masking.decoder_unit, generator)
+            visible = decoder_visibility(layout, self.masking.decoder_rate, self.masking.decoder_unit, random)
         elif self.decoder is not None:
-            decoder_masked = encoder_mask(layout, self.masking.decoder_rate, generator)
+            decoder_masked = encoder_mask(layout, self.masking.decoder_rate, random, DECODER)
         return Draws(masked, corrupted, visible, decoder_masked)
-
-    def counts(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """How many items each term of `forward` is the mean of: labelled positions, or sequences for `bow`."""
-        masked = draws.masked.sum()
-        counts = {"mlm": masked, "mlm_accuracy": masked}
-        if self.decoder is not None:
-            labelled = batch.valid & ~batch.special if draws.decoder_masked is None else draws.decoder_masked
-            counts["decoder"] = counts["decoder_accuracy"] = labelled.sum()
-        if self.objective.kind == "dupmae":
-            counts["bow"] = torch.full_like(masked, len(batch.valid))
-        return counts
 
     def counts(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """How many items each term of `forward` is the mean of: labelled positions, or sequences for `bow`."""
