@@ -1,0 +1,77 @@
+"""Pre-training runs in a process that may be one of several, with what their gradients and files were.
+
+    RANK=0 WORLD_SIZE=2 ... python -m tests.stages.joint JOBS
+
+JOBS is a JSON file: a list of settings of `Pretrain`. Process 0 writes `OUT.safetensors` beside each run's folder:
+the gradients of its first step, by parameter. Every process writes `written-RANK.json` beside JOBS, the paths that
+it opened for writing, made or renamed inside the runs' folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from dupmae.recipe import Pretrain
+from dupmae.stages import processes
+from dupmae.stages.loop import Loop
+from dupmae.stages.pretrain import pretrain
+
+CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Pre-train, and keep the gradients of the first step that is done."""
+    kept: dict[str, Tensor] = {}
+    gradients = Loop._gradients
+
+    def keep(self: Loop) -> Any:
+        found = gradients(self)
+        if not kept:
+            for name, parameter in self.inner.named_parameters():
+                assert parameter.grad is not None, name
+                sharded = settings.get("sharding") == "full"
+                assert isinstance(parameter, DTensor) is sharded, name
+                assert not sharded or parameter.to_local().numel() <= -(-parameter.numel() // 2) + parameter[0].numel()
+                kept[name] = processes.whole(parameter.grad).clone()
+        return found
+
+    Loop._gradients = keep  # type: ignore[method-assign]
+    try:
+        pretrain(Pretrain.model_validate(settings))
+    finally:
+        Loop._gradients = gradients  # type: ignore[method-assign]
+    if processes.rank() == 0:
+        save_file(kept, f"{settings['out']}.safetensors")
+
+
+def main(jobs: Path) -> None:
+    torch.set_num_threads(1)
+    every = json.loads(jobs.read_text())
+    folders = tuple(f"{settings['out']}/" for settings in every)
+    written: list[str] = []
+
+    def note(event: str, given: tuple[Any, ...]) -> None:
+        if event not in CHANGES or not str(given[0]).startswith(folders):
+            return
+        if event != "open" or given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(str(given[0]))
+
+    sys.addaudithook(note)
+    for settings in every:
+        run(settings)
+    (jobs.parent / f"written-{processes.rank()}.json").write_text(json.dumps(written))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
