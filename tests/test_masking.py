@@ -143,6 +143,7 @@ def test_reference_visibility_has_the_same_distribution(unit: Unit) -> None:
 
 def test_corruption_shares() -> None:
     ids = torch.randint(5, 1000, (100, 500), generator=torch.Generator().manual_seed(1))
+    words = RowRandom.of(0, 0, torch.arange(100))
     masked = torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.5
     corrupted = corrupt(
         ids, masked, mask_id=4, vocabulary=1000, keep=True, random=RowRandom.of(0, 0, torch.arange(100))
