@@ -75,6 +75,16 @@ def test_value_and_gradient(dtype: torch.dtype, masking: str, rate: float, monke
         torch.testing.assert_close(one, other, **close)
 
 
+def test_a_row_that_sees_nothing_is_no_nan() -> None:
+    parts = drawn(torch.bfloat16)
+    visible = torch.ones(3, 1, 7, 7, dtype=torch.bool)
+    visible[:, :, 2] = False
+    done = attend(*parts, visible, 0.3)
+    done.sum().backward()
+    assert done.isfinite().all()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in parts)
+
+
 def test_bfloat16_stays_near_float32() -> None:
     exact = F.scaled_dot_product_attention(*drawn(torch.float32))
     rough = attend(*drawn(torch.bfloat16), None)
@@ -90,7 +100,7 @@ def test_long_inputs_use_the_kernel_without_square_tensors(monkeypatch: pytest.M
     torch.testing.assert_close(attend(*parts, None), expected)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "modernbert"])
 def test_backbones_attend_as_the_library_does(kind: str, tmp_path: Path) -> None:
     lm = tiny_model(kind)
     batch = random_batch(kind, [12, 5], 0)

@@ -61,4 +61,11 @@ def test_takes_the_place_of_plain_dropout_only() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.2), nn.Sequential(nn.Dropout1d(0.2), nn.Dropout(0.4)))
     use_fast_dropout(module)
     assert [type(part) for part in module.modules()][1:] == [nn.Linear, Dropout, nn.Sequential, nn.Dropout1d, Dropout]
+    assert all(part.training for part in module.modules())
     assert [part.p for part in module.modules() if isinstance(part, Dropout)] == [0.2, 0.4]
+
+
+def test_evaluation_mode_is_kept() -> None:
+    module = nn.Sequential(nn.Dropout(0.2)).eval()
+    use_fast_dropout(module)
+    assert not module[0].training

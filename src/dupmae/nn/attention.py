@@ -56,8 +56,8 @@ class _Attention(torch.autograd.Function):
         grad_scores.sub_(shares * total)
         grad_query = torch.bmm(grad_scores, key).mul_(ctx.scale)
         grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
-        split = ctx.shape[:2]
-        return *(part.unflatten(0, split) for part in (grad_query, grad_key, grad_value)), None, None, None
+        parts = (part.view(*ctx.shape[:2], *part.shape[1:]) for part in (grad_query, grad_key, grad_value))
+        return *parts, None, None, None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, rate: float = 0.0) -> Tensor:
@@ -79,10 +79,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, ra
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where visible and minus infinity elsewhere; a mask of numbers is one already."""
+    """0 where visible and half the lowest number elsewhere; a mask of numbers is one already.
+
+    Not minus infinity: a row of padding outside its layer's window sees nothing, and would be nan.
+    """
     if mask.dtype != torch.bool:
         return mask.to(dtype)
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min / 2)
 
 
 def _for_library(

@@ -41,7 +41,6 @@ class Family:
         offset: rows of the position table in front of position 0, from the configuration.
         absolute: whether there is a position table, from the configuration.
         project: the map from the embedding layer's width e to d, where they differ.
-        windowed: whether some layers see a window only, so that a row of padding may see nothing.
     """
 
     parts: Callable[[Any], tuple[nn.Linear, Callable[[Tensor], Tensor], nn.LayerNorm]]
@@ -49,7 +48,6 @@ class Family:
     offset: Callable[[Any], int] = lambda config: 0
     absolute: Callable[[Any], bool] = lambda config: True
     project: Callable[[Any], nn.Linear | None] = lambda lm: None
-    windowed: bool = False
 
 
 def _of_linear(layer: nn.Linear) -> Output:
@@ -112,7 +110,6 @@ FAMILIES: dict[str, Family] = {
         parts=lambda lm: (lm.head.dense, lm.head.act, lm.head.norm),
         output=lambda lm: _of_linear(lm.decoder),
         absolute=lambda config: False,
-        windowed=True,
     ),
 }
 
@@ -149,12 +146,8 @@ class Backbone(nn.Module):
                 fix="use one with embedding_size equal to hidden_size",
             )
         self.lm = lm
-        if not self._family.windowed:
-            # Torch's own kernel gives zeros to a row that sees nothing; there the fast one gives nan.
-            use_fast_attention(lm)
+        use_fast_attention(lm)
         use_fast_dropout(lm)
-        # The new dropout layers start in training mode, and a loaded model is in evaluation mode.
-        lm.train(lm.training)
 
     @property
     def config(self) -> Any:

@@ -62,4 +62,4 @@ def use_fast_dropout(module: nn.Module) -> None:
     for part in module.modules():
         for name, child in part.named_children():
             if type(child) is nn.Dropout:
-                setattr(part, name, Dropout(child.p))
+                setattr(part, name, Dropout(child.p).train(child.training))
