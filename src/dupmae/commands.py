@@ -9,7 +9,7 @@ import gc
 import shlex
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,11 @@ from dupmae.files import MARKER
 if TYPE_CHECKING:
     from dupmae.search.engine import Hit
 
+RECIPES = Path(__file__).parent / "recipes"
 SNIPPET_WIDTH, SNIPPET_LINES = 96, 2
 SHOWN_WORDS = 8
+# GPUs of a common node.
+NODE = 8
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,20 @@ class Outcome:
     text: str
 
 
-def default_recipe(name: str) -> Path | None:
-    """The recipe that a command starts from when none is named; the package carries the quickstart's."""
-    return Path(__file__).parent / "recipes" / "quickstart.yaml" if name == "quickstart" else None
+def find_recipe(name: str | Path | None, command: str) -> Path | None:
+    """The recipe that a command starts from: a file, the name of one that the package carries, or the command's own.
+
+    Raises:
+        DupmaeError: when there is neither file nor recipe of that name.
+    """
+    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if name is None:
+        return carried.get(command)
+    if Path(name).exists() or Path(name).suffix:
+        return Path(name)
+    if str(name) not in carried:
+        raise DupmaeError("no such recipe", where=name, fix=f"give a YAML file, or one of: {', '.join(carried)}")
+    return carried[str(name)]
 
 
 def quickstart(settings: recipe.Quickstart) -> Outcome:
@@ -73,6 +87,48 @@ def pretrain(settings: recipe.Pretrain) -> Outcome:
     result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / "log.jsonl")}
     told = {"encoder": f"after {done.steps:,} steps{_losses(done.log)}", "log.jsonl": "every loss term"}
     return Outcome({**result, "last": _last(done.log), "next": after}, _wrote(settings.out, told, after))
+
+
+def plan(settings: recipe.Plan) -> Outcome:
+    """Time and cost of a pre-training recipe."""
+    from dupmae.stages.plan import plan as run
+
+    planned = run(settings)
+    result = {**asdict(planned), "flops": planned.flops, "gpu": settings.gpu, "count": settings.count}
+    shares = ", ".join(f"{name.replace('_', ' ')} {part / planned.flops:.0%}" for name, part in planned.parts.items())
+    cost = "not reckoned: give price=PRICE, of one for an hour"
+    if planned.cost is not None:
+        cost = f"{planned.cost:,.2f} at {settings.price:g} an hour each"
+    rows = {
+        "text": f"{planned.tokens:.3g} tokens in {planned.steps:,} steps of {settings.batch_tokens:,}",
+        "work": f"{planned.flops:.3g} FLOPs, counted forward and backward: {shares}",
+        "machine": f"{settings.count} x {settings.gpu} of {planned.peak / 1e12:,.3g} TFLOP/s ({planned.peak_source})",
+        "utilisation": f"{planned.utilisation:.1%} of that ({planned.utilisation_source})",
+        "time": f"{planned.hours:,.1f} hours, {planned.device_hours:,.1f} {settings.gpu} hours",
+        "cost": cost,
+    }
+    if planned.utilisation_source == "assumed":
+        rows["note"] = "nothing was measured on a GPU yet: utilisation=SHARE or like=RUN replaces the assumption"
+    lines = [f"{name:<12} {told}" for name, told in rows.items()]
+    after = _command("pretrain", "--recipe", "RECIPE")
+    if settings.count > 1:
+        nodes = f"--nnodes {-(-settings.count // NODE)} " if settings.count > NODE else ""
+        after = f"torchrun {nodes}--nproc-per-node {min(settings.count, NODE)} -m {after}"
+    return Outcome({**result, "next": after}, "\n".join([*lines, f"next: {after}"]))
+
+
+def report(settings: recipe.Report) -> Outcome:
+    """The curves of a run."""
+    from dupmae.evaluation.curves import PAGE, PICTURE, write_curves
+
+    drawn = write_curves(settings.run)
+    encoder = settings.run / "encoder"
+    after = _command("pretrain", "--recipe", "RECIPE", "--out", settings.run, "--resume")
+    if encoder.is_dir():
+        out = settings.run.with_name("retriever")
+        after = _command("finetune", "--model", encoder, "--data", "PAIRS", "--out", out, "minutes=2")
+    told = {PAGE: f"{len(drawn['figures'])} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
+    return Outcome({**drawn, "next": after}, _wrote(settings.run, told, after))
 
 
 def finetune(settings: recipe.Finetune) -> Outcome:

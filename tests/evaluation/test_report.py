@@ -165,10 +165,10 @@ def test_hostile_text_stays_text() -> None:
 
 def test_a_curve_for_every_term_of_every_stage_and_for_nothing_else() -> None:
     text = page(REPORT, LOGS, EXAMPLES)
-    for term in ("loss", "mlm", "decoder", "bow", "mlm accuracy", "hybrid", "dense", "sparse"):
+    for term in ("loss", "MLM", "decoder", "BoW", "MLM accuracy", "hybrid", "dense", "sparse"):
         assert f'aria-label="{term} over the training steps"' in text
     assert text.count("over the training steps") == 5 + 4
-    assert text.index('"bow over') < text.index('"mlm accuracy over')
+    assert text.index('"BoW over') < text.index('"MLM accuracy over')
     assert text.count("of every system") == 3
 
 

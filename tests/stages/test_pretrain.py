@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from dupmae.batches import PretrainingSteps
 from dupmae.errors import DupmaeError
+from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
 from dupmae.recipe import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
@@ -64,7 +65,7 @@ def test_losses_fall(data: Path, tmp_path: Path, objective: dict[str, Any], term
 
 
 def losses(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in log]
+    return [{name: value for name, value in line.items() if name not in TIMED} for line in log]
 
 
 def test_a_stopped_run_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,10 @@ _CSS = Palette("currentColor", "var(--quiet)", "var(--line)", "var(--hybrid)", "
 # Blue against grey stays apart in every kind of colour blindness.
 _PRINT = Palette("#1b1f24", "#57606a", "#d8dee4", "#0072b2", "#7fb8dc", "#b4bac2")
 
+SHEET_COLUMNS = 3
+# So few points are drawn as points too, or a single one would not be seen.
+FEW_POINTS = 12
+
 
 def _style() -> AbstractContextManager[None]:
     try:
@@ -123,17 +127,41 @@ def curve(title: str, steps: Sequence[float], values: Sequence[float]) -> str:
     """
     with _style():
         figure, (axes,) = _new_figure(3.2, 1.9)
-        marker = "o" if len(steps) == 1 else ""
-        axes.plot(steps, values, color=_PAGE.hybrid, linewidth=1.6, marker=marker, markersize=4)
-        axes.margins(x=0.02, y=0.12)
-        axes.grid(axis="y", color=_PAGE.line, linewidth=0.8)
-        axes.locator_params(axis="both", nbins=4)
-        _bare(axes, _PAGE)
-        axes.set_axisbelow(True)
-        axes.set_xlabel("step", color=_PAGE.quiet, loc="right", labelpad=1)
-        axes.set_title(title, loc="left", color=_PAGE.ink, fontsize=10, fontweight="bold")
-        axes.set_title(f"{values[0]:.3g} → {values[-1]:.3g}", loc="right", color=_PAGE.quiet, fontsize=9)
+        _draw_curve(axes, title, steps, values, _PAGE)
         return _svg(figure, f"{title} over the training steps")
+
+
+def _draw_curve(axes: Axes, title: str, steps: Sequence[float], values: Sequence[float], colors: Palette) -> None:
+    """One quantity over the steps, with its first and last value beside the title."""
+    marker = "o" if len(steps) < FEW_POINTS else ""
+    axes.plot(steps, values, color=colors.hybrid, linewidth=1.6, marker=marker, markersize=4)
+    axes.margins(x=0.02, y=0.12)
+    axes.grid(axis="y", color=colors.line, linewidth=0.8)
+    axes.locator_params(axis="both", nbins=4)
+    _bare(axes, colors)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("step", color=colors.quiet, loc="right", labelpad=1)
+    axes.set_title(title, loc="left", color=colors.ink, fontsize=10, fontweight="bold")
+    axes.set_title(f"{values[0]:.3g} → {values[-1]:.3g}", loc="right", color=colors.quiet, fontsize=8)
+
+
+def curve_sheet(path: str | Path, curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> None:
+    """Write curves, each of title, steps and values, three in a row, as PNG.
+
+    Raises:
+        DupmaeError: when matplotlib is not installed or the file cannot be written.
+    """
+    with _style(), new_file(path) as temporary:
+        from matplotlib.figure import Figure
+
+        rows = -(-len(curves) // SHEET_COLUMNS)
+        figure = Figure(figsize=(10, 2.1 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat)
+        for axes, (title, steps, values) in zip(panels, curves, strict=False):
+            _draw_curve(axes, title, steps, values, _PRINT)
+        for axes in panels[len(curves) :]:
+            axes.remove()
+        figure.savefig(temporary, format="png", dpi=160, facecolor="white")
 
 
 def picture(path: str | Path, report: Report) -> None:

@@ -1,16 +1,16 @@
 """The report as one HTML page: no script, no request to anywhere, readable on a phone, light and dark.
 
-Every text that comes from the data passes through `_h`, which escapes it: documents may hold anything.
+Every text that comes from the data passes through `escaped`, which escapes it: documents may hold anything.
 """
 
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dupmae.evaluation import figures, summary
+from dupmae.evaluation.log import curves
 from dupmae.evaluation.page_style import STYLE
 from dupmae.evaluation.summary import METRICS, Report
 
@@ -33,51 +33,59 @@ def page(report: Report, logs: Mapping[str, Sequence[Mapping[str, Any]]], exampl
     """
     sections = [
         _header(report),
-        _section("Systems", _table(report) + _notes(report) + _bars(report)),
-        _section("Training", "".join(_stage(name, lines) for name, lines in logs.items())),
-        _section("Searches", "".join(map(_example, examples))),
-        _section("Time and memory", _time(report)),
-        _section("Settings and versions", _settings(report)),
+        section("Systems", _table(report) + _notes(report) + _bars(report)),
+        section("Training", "".join(_stage(name, lines) for name, lines in logs.items())),
+        section("Searches", "".join(map(_example, examples))),
+        section("Time and memory", _time(report)),
+        section("Settings and versions", _settings(report)),
     ]
+    return document("DupMAE report", "".join(sections))
+
+
+def document(title: str, body: str) -> str:
+    """A page that asks for nothing from elsewhere, around what stands in its one column."""
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Not even a document that slipped through could load something.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'; img-src data:\">\n"
-        f'<link rel="icon" href="data:,">\n<title>DupMAE report</title>\n<style>{STYLE}</style>\n</head>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n'
     )
-    text = f"{head}<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    text = f"{head}<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     # Texts read out of source code can hold lone surrogates, which UTF-8 cannot.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _h(value: object) -> str:
+def escaped(value: object) -> str:
+    """A value as text of a page."""
     return html.escape(str(value))
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{_h(title)}</h2>\n{body}\n</section>\n" if body else ""
+def section(title: str, body: str) -> str:
+    """A part of a page under its heading; nothing when there is nothing in it."""
+    return f"<section>\n<h2>{escaped(title)}</h2>\n{body}\n</section>\n" if body else ""
 
 
 def _header(report: Report) -> str:
-    lines = "".join(f"<p>{_h(line)}</p>" for line in summary.outcome(report))
+    lines = "".join(f"<p>{escaped(line)}</p>" for line in summary.outcome(report))
     counts = [(_DATASET.get(key, key), f"{count:,}") for key, count in report["dataset"].items()]
-    return f'<header>\n<h1>DupMAE report</h1>\n<div class="outcome">{lines}</div>\n{_tiles(counts)}</header>\n'
+    return f'<header>\n<h1>DupMAE report</h1>\n<div class="outcome">{lines}</div>\n{tiles(counts)}</header>\n'
 
 
-def _tiles(pairs: Iterable[tuple[str, str]]) -> str:
-    tiles = "".join(f"<div><dt>{_h(name)}</dt><dd>{_h(value)}</dd></div>" for name, value in pairs)
-    return f'<dl class="tiles">{tiles}</dl>\n'
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and figures side by side."""
+    boxes = "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in pairs)
+    return f'<dl class="tiles">{boxes}</dl>\n'
 
 
 def _table(report: Report) -> str:
-    head = "".join(f'<th scope="col">{_h(column)}</th>' for column in summary.COLUMNS)
+    head = "".join(f'<th scope="col">{escaped(column)}</th>' for column in summary.COLUMNS)
     body = []
     for name, (label, *cells) in zip(report["systems"], summary.table_rows(report), strict=True):
-        values = "".join(f"<td>{'<b>' * c.best}{_h(c.text)}{'</b>' * c.best}</td>" for c in cells)
+        values = "".join(f"<td>{'<b>' * c.best}{escaped(c.text)}{'</b>' * c.best}</td>" for c in cells)
         mark = ' class="ours"' if name == summary.HYBRID else ""
-        body.append(f'<tr{mark}><th scope="row">{_h(label.text)}</th>{values}</tr>')
+        body.append(f'<tr{mark}><th scope="row">{escaped(label.text)}</th>{values}</tr>')
     return (
         f'<div class="scroll" tabindex="0"><table class="systems"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>\n"
@@ -86,7 +94,7 @@ def _table(report: Report) -> str:
 
 def _notes(report: Report) -> str:
     notes = ["Best of a column in bold.", *summary.table_notes(report)]
-    return f'<p class="note">{_h(" ".join(notes))}</p>\n'
+    return f'<p class="note">{escaped(" ".join(notes))}</p>\n'
 
 
 def _bars(report: Report) -> str:
@@ -96,23 +104,9 @@ def _bars(report: Report) -> str:
 
 def _stage(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
     """The curves of one stage: every loss term first, accuracies after them."""
-    keys = dict.fromkeys(key for line in lines for key in line if _is_quality(key))
-    charts = []
-    for key in sorted(keys, key=lambda key: "accuracy" in key):
-        points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
-        if points:
-            steps, values = zip(*points, strict=True)
-            charts.append(f"<figure>{figures.curve(key.replace('_', ' '), steps, values)}</figure>")
-    return f'<h3>{_h(name)}</h3>\n<div class="charts">{"".join(charts)}</div>\n' if charts else ""
-
-
-def _is_quality(key: str) -> bool:
-    """Whether a log entry is a loss term or an accuracy, rather than a count, a rate or a time."""
-    return key not in ("step", "epoch", "seconds") and not key.endswith(("learning_rate", "_per_second"))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    drawn = [figures.curve(c.title, c.steps, c.values) for c in curves(lines) if c.group != "speed"]
+    charts = [f"<figure>{chart}</figure>" for chart in drawn]
+    return f'<h3>{escaped(name)}</h3>\n<div class="charts">{"".join(charts)}</div>\n' if charts else ""
 
 
 def _example(example: Mapping[str, Any]) -> str:
@@ -121,8 +115,8 @@ def _example(example: Mapping[str, Any]) -> str:
     top = max((result["score"] for result in results), default=0.0)
     items = "".join(_result(result, expected["id"], top) for result in results)
     return (
-        f'<article>\n<h3 class="query">{_h(example["query"])}</h3>\n'
-        f'<p class="answer">Right answer: <span class="title">{_h(expected["title"])}</span> '
+        f'<article>\n<h3 class="query">{escaped(example["query"])}</h3>\n'
+        f'<p class="answer">Right answer: <span class="title">{escaped(expected["title"])}</span> '
         f'<span class="rank{" first" * (rank == 1)}">{where}</span></p>\n'
         f"<ol>{items or '<li>no result</li>'}</ol>\n</article>\n"
     )
@@ -132,12 +126,12 @@ def _result(result: Mapping[str, Any], expected: str, top: float) -> str:
     text = " ".join(str(result["text"]).split())
     snippet = text if len(text) <= _SNIPPET else text[:_SNIPPET].rsplit(" ", 1)[0] + " …"
     words = "".join(
-        f"<li>{_h(word)} <small>{contribution:.2f}</small></li>" for word, contribution in result["words"][:_WORDS]
+        f"<li>{escaped(word)} <small>{contribution:.2f}</small></li>" for word, contribution in result["words"][:_WORDS]
     )
     mark = ' <span class="rank first">right answer</span>' if result["id"] == expected else ""
     return (
-        f'<li><div class="title">{_h(result["title"])}{mark}</div>{_shares(result, top)}'
-        f'<p class="snippet">{_h(snippet)}</p>' + (f'<ul class="words">{words}</ul>' if words else "") + "</li>"
+        f'<li><div class="title">{escaped(result["title"])}{mark}</div>{_shares(result, top)}'
+        f'<p class="snippet">{escaped(snippet)}</p>' + (f'<ul class="words">{words}</ul>' if words else "") + "</li>"
     )
 
 
@@ -159,11 +153,11 @@ def _time(report: Report) -> str:
     seconds = report["seconds"]
     rows = [(stage, summary.seconds_text(spent)) for stage, spent in seconds.items()]
     memory = [("peak memory", summary.bytes_text(report["peak_memory_bytes"]))]
-    return _pairs(rows) + _tiles(memory)
+    return _pairs(rows) + tiles(memory)
 
 
 def _pairs(rows: Iterable[tuple[str, object]]) -> str:
-    body = "".join(f'<tr><th scope="row">{_h(name)}</th><td>{_h(value)}</td></tr>' for name, value in rows)
+    body = "".join(f'<tr><th scope="row">{escaped(name)}</th><td>{escaped(value)}</td></tr>' for name, value in rows)
     return f'<div class="scroll" tabindex="0"><table class="pairs"><tbody>{body}</tbody></table></div>\n'
 
 
@@ -174,7 +168,7 @@ def _settings(report: Report) -> str:
         groups.setdefault(group if rest else "run", []).append((rest or key, value))
     groups["versions"] = list(report["versions"].items())
     return "".join(
-        f"<details><summary>{_h(group)}</summary>{_pairs(rows)}</details>\n" for group, rows in groups.items()
+        f"<details><summary>{escaped(group)}</summary>{_pairs(rows)}</details>\n" for group, rows in groups.items()
     )
 
 

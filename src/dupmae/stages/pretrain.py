@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dupmae.recipe import Pretrain
 from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
 from dupmae.stages.loop import Plan
+from dupmae.stages.monitor import watcher
 from dupmae.stages.start import head_from_text
 from dupmae.stages.training import parameter_groups, steps_within, train
 
@@ -79,12 +81,13 @@ def pretrain(settings: Pretrain) -> Pretrained:
     model = LowPrecision(objective, torch.float32 if sharded else dtype)
     plan = _plan(settings, corpora, dtype, new_head=not brought)
     steps = settings.steps or _steps(settings, model, data, plan)
+    plan = replace(plan, watcher=watcher(settings, backbone, tokenizer, data(steps), dtype, steps))
     if processes.rank() == 0:
         logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {records:,} records")
     log = train(model, data, plan, steps=steps)
     encoder = settings.out / "encoder"
     _export(model, backbone.config, tokenizer, encoder)
-    return Pretrained(encoder, log, steps)
+    return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
 
 
 def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> None:
@@ -104,8 +107,12 @@ def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> N
 
 
 def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
+    if settings.epochs is not None:
+        batches: int = sum(order.batches for order in data(1).order.orders)
+        return math.ceil(settings.epochs * batches)
     if settings.minutes is None:
-        raise DupmaeError("neither steps nor minutes is given", where="pretrain", fix="set one, e.g. minutes=8")
+        problem = "neither steps nor minutes nor epochs is given"
+        raise DupmaeError(problem, where="pretrain", fix="set one, e.g. minutes=8")
     described = settings.model_dump(
         mode="json", exclude={"out", "data", "minutes", "steps", "seed", "resume", "save_every"}
     )
@@ -148,7 +155,7 @@ def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_
 
     def inputs(module: Any, item: dict[str, Tensor]) -> tuple[tuple[Batch, Draws], dict[str, Tensor]]:
         batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
-        draws = module.inner.draw(batch, int(item["step"]))
+        draws = module.inner.draw(batch, int(item["step"]), item["rows"])
         return (batch, draws), module.inner.counts(batch, draws)
 
     def layers(module: Any) -> list[torch.nn.Module]:

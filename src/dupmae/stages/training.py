@@ -21,6 +21,7 @@ from dupmae.files import read_json, remove_leftovers, write_json, write_text
 from dupmae.stages import checkpoints, processes
 from dupmae.stages.checkpoints import Checkpoint
 from dupmae.stages.loop import Line, Loop, Plan, Steps
+from dupmae.stages.monitor import note
 from dupmae.stages.stopping import StopSignals
 
 SAVE_SECONDS = 600.0
@@ -89,7 +90,7 @@ def _run(loop: Loop, lines: Lines) -> None:
             due_line = plan.watcher is not None and plan.watcher.after_step(loop.done)
             ended |= plan.watcher is not None and plan.watcher.ended
             if loop.has_news and (loop.done == 1 or loop.done % plan.log_every == 0 or ended or due_line):
-                _log(loop, lines)
+                bar.describe(note(_log(loop, lines)))
             due_save |= ended or stop or old or (plan.save_every is not None and loop.done % plan.save_every == 0)
             # Weights that give no finite loss must not push out those that did.
             if due_save and plan.checkpoints and not loop.diverging:

@@ -1,0 +1,148 @@
+"""`dupmae plan`: how long a pre-training recipe takes and what it costs, before it is run.
+
+Time is counted work (`flops`) divided by the peak of the accelerators and by the share of it that training
+reaches. Communication, saving and restarts are part of that share, once it is measured where the recipe will run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from dupmae.corpus.shards import Shards
+from dupmae.errors import DupmaeError
+from dupmae.evaluation.log import is_number, read_log
+from dupmae.flops import Shape, Texts, step_parts
+from dupmae.recipe import Plan
+
+# Dense bf16 matrix products, operations per second, as NVIDIA's data sheets give them; where a sheet counts 2:4
+# sparsity, half of its figure. H100 SXM, H100 PCIe, H200 SXM: H100 and H200 data sheets; A100: A100 data sheet;
+# L40S, L4, A10: theirs.
+PUBLISHED_PEAKS = {
+    "h100": 989e12,
+    "h100-pcie": 756e12,
+    "h200": 989e12,
+    "a100": 312e12,
+    "l40s": 362e12,
+    "l4": 121e12,
+    "a10": 125e12,
+}
+# Nothing was measured on a GPU yet.
+ASSUMED_UTILISATION = 0.4
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of a recipe.
+
+    Attributes:
+        tokens: real tokens that training goes through, over all epochs.
+        steps: optimizer steps.
+        parts: counted operations of the whole run by part, forward and backward.
+        peak: operations per second of one accelerator.
+        peak_source, utilisation_source: `published`, `measured`, `assumed` or `given`.
+        cost: price of all hours of all accelerators, None without a price.
+    """
+
+    tokens: float
+    steps: int
+    parts: dict[str, float]
+    peak: float
+    peak_source: str
+    utilisation: float
+    utilisation_source: str
+    hours: float
+    device_hours: float
+    cost: float | None
+
+    @property
+    def flops(self) -> float:
+        """Counted operations of the whole run."""
+        return sum(self.parts.values())
+
+
+def plan(settings: Plan) -> Planned:
+    """Plan a recipe.
+
+    Raises:
+        DupmaeError: when the sizes of data or model are not known, or the recipe says neither steps nor epochs.
+    """
+    shape, data = _sizes(settings)
+    epochs = settings.epochs if settings.steps is None else settings.steps * settings.batch_tokens / data.tokens
+    if epochs is None:
+        raise DupmaeError("neither steps nor epochs is given", where="plan", fix="set one, e.g. epochs=8")
+    texts = Texts(count=data.count * epochs, tokens=data.tokens * epochs, pairs=data.pairs * epochs)
+    parts = step_parts(shape, texts, settings.objective, settings.masking)
+    peak, peak_source = _peak(settings)
+    utilisation, utilisation_source = _utilisation(settings)
+    seconds = sum(part.total for part in parts.values()) / (peak * settings.count * utilisation)
+    device_hours = seconds * settings.count / SECONDS_PER_HOUR
+    return Planned(
+        tokens=texts.tokens,
+        steps=settings.steps or max(1, round(texts.tokens / settings.batch_tokens)),
+        parts={name: part.total for name, part in parts.items()},
+        peak=peak,
+        peak_source=peak_source,
+        utilisation=utilisation,
+        utilisation_source=utilisation_source,
+        hours=seconds / SECONDS_PER_HOUR,
+        device_hours=device_hours,
+        cost=None if settings.price is None else settings.price * device_hours,
+    )
+
+
+def _sizes(settings: Plan) -> tuple[Shape, Texts]:
+    """Model and data of one epoch: as planned, or as they lie on disk."""
+    known = settings.planned
+    if known is not None:
+        shape = Shape(known.layers, known.hidden, known.intermediate, known.vocabulary)
+        # As if all records had the same length: the spread of lengths changes attention alone.
+        return shape, Texts(known.records, known.tokens, known.tokens**2 / known.records)
+    corpora = [Shards.open(path, verify=False) for path in settings.data]
+    lengths = [pair for shards in corpora for pair in shards.manifest.lengths]
+    data = Texts(
+        sum(count for _, count in lengths),
+        sum(length * count for length, count in lengths),
+        sum(length**2 * count for length, count in lengths),
+    )
+    if settings.model is not None:
+        return Shape.of(_configuration(settings.model)), data
+    scratch = settings.from_scratch
+    return Shape(scratch.layers, scratch.hidden, 4 * scratch.hidden, len(corpora[0].tokenizer())), data
+
+
+def _configuration(model: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        fix = "give a Hugging Face folder, or the sizes as planned.layers and so on"
+        raise DupmaeError(f"no configuration can be read: {reason}", where=model, fix=fix) from None
+
+
+def _peak(settings: Plan) -> tuple[float, str]:
+    if settings.gpu != "cpu":
+        return PUBLISHED_PEAKS[settings.gpu], "published"
+    from dupmae.models import resolve_dtype
+    from dupmae.peak import matmul_peak
+
+    return matmul_peak(resolve_dtype(settings.dtype)), "measured"
+
+
+def _utilisation(settings: Plan) -> tuple[float, str]:
+    if settings.utilisation is not None:
+        return settings.utilisation, "given"
+    if settings.like is not None:
+        found = [float(line["utilisation"]) for line in read_log(settings.like) if is_number(line.get("utilisation"))]
+        if not found:
+            fix = "name the folder of a pre-training run"
+            raise DupmaeError("its log has no utilisation", where=settings.like, fix=fix)
+        return median(found), "measured"
+    if settings.gpu == "cpu":
+        fix = "like=RUN takes it from the log of a run on this machine; or give utilisation=SHARE"
+        raise DupmaeError("no utilisation is known of this machine", where="plan", fix=fix)
+    return ASSUMED_UTILISATION, "assumed"
