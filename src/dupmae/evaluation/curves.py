@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dupmae.errors import DupmaeError
 from dupmae.evaluation import figures, page, summary
 from dupmae.evaluation.log import GROUPS, Curve, curves, read_log
 from dupmae.files import write_text
@@ -23,6 +24,8 @@ def write_curves(run: Path) -> dict[str, Any]:
         DupmaeError: when there is no log to draw, matplotlib is not installed, or a file cannot be written.
     """
     found = curves(read_log(run))
+    if not found:
+        raise DupmaeError("its log has no figures to draw", where=run, fix="name the folder of a training run")
     steps = max(curve.steps[-1] for curve in found)
     figures.curve_sheet(run / PICTURE, [(curve.title, curve.steps, curve.values) for curve in found])
     write_text(run / PAGE, _page(run, found, steps))

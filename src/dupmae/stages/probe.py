@@ -58,7 +58,7 @@ class ProbeTexts:
 def halves(corpora: Sequence[Records], tokenizer: Any, seed: int) -> ProbeTexts | None:
     """Records cut in two: the first half asks for the second, among the second halves of all.
 
-    The cut is the end of the sentence nearest the middle, or the word start nearest it. Each half keeps the
+    The cut is the end of a sentence near the middle, or else of the word nearest it. Each half keeps the
     tokens next to the cut. Fewer than two records that are long enough make no probe: None.
     """
     chosen = _chosen(corpora, seed)
@@ -89,12 +89,13 @@ def _chosen(corpora: Sequence[Records], seed: int) -> list[Record]:
 
 
 def _cut(ids: Ids, starts: NDArray[np.bool_], ends: Ids) -> int:
-    """The place, nearest the middle of a record, where a sentence begins; else where a word does."""
+    """Where a sentence begins in the middle half of a record, or a word, or a token: what is nearest the middle."""
+    middle = len(ids) / 2
     places = np.arange(1 + FEWEST, len(ids) - FEWEST)
     word = places[starts[places]]
-    sentence = word[np.isin(ids[word - 1], ends)]
+    sentence = word[np.isin(ids[word - 1], ends) & (np.abs(word - middle) <= middle / 2)]
     near = sentence if len(sentence) else word if len(word) else places
-    return int(near[np.abs(near - len(ids) / 2).argmin()])
+    return int(near[np.abs(near - middle).argmin()])
 
 
 def judged(folder: Path, split: str, tokenizer: Any, seed: int, max_length: int) -> ProbeTexts:

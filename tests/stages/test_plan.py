@@ -1,0 +1,121 @@
+"""Planned time and cost: by hand, from shards, from a measured run, and the recipes that come along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dupmae import commands
+from dupmae.errors import DupmaeError
+from dupmae.files import write_text
+from dupmae.flops import Shape, Texts, step_flops
+from dupmae.loading import load
+from dupmae.recipe import Masking, Objective, Plan, Prepare, Pretrain
+from dupmae.stages import plan as module
+from dupmae.stages.plan import plan
+from dupmae.stages.prepare import prepare
+from tests.reference.tiny import sentences, tiny_folder
+from tests.tiny import call
+
+PRETRAINING = [path for path in commands.RECIPES.glob("*.yaml") if path.stem != "quickstart"]
+
+
+def settings(**changes: Any) -> Plan:
+    values = {"data": ["shards"], "out": "run", "epochs": 2, "planned": {"records": 1000, "tokens": 100_000}}
+    return Plan.model_validate({**values, **changes})
+
+
+def test_time_is_work_over_peak_and_utilisation() -> None:
+    done = plan(settings(gpu="a100", count=4, utilisation=0.5, price=3.0))
+    work = step_flops(Shape(12, 768, 3072, 30_522), Texts.of([100] * 2000), Objective(), Masking())
+    assert done.flops == pytest.approx(work)
+    assert done.tokens == 200_000
+    assert done.hours == pytest.approx(work / (4 * 312e12 * 0.5) / 3600)
+    assert done.device_hours == pytest.approx(4 * done.hours)
+    assert done.cost == pytest.approx(3 * done.device_hours)
+    assert (done.peak_source, done.utilisation_source) == ("published", "given")
+
+
+def test_steps_win_over_epochs_and_one_of_them_is_needed() -> None:
+    done = plan(settings(steps=50, batch_tokens=1000))
+    assert (done.steps, done.tokens) == (50, 50_000)
+    with pytest.raises(DupmaeError, match="neither steps nor epochs"):
+        plan(settings(epochs=None, minutes=3))
+
+
+def test_what_was_not_measured_is_called_assumed() -> None:
+    done = plan(settings())
+    assert (done.utilisation, done.utilisation_source) == (module.ASSUMED_UTILISATION, "assumed")
+    assert done.cost is None
+
+
+def test_a_measured_run_replaces_the_assumption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"step": step, "utilisation": value} for step, value in enumerate([0.1, 0.43, 0.41, 0.42], 1)]
+    write_text(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    done = plan(settings(like=tmp_path))
+    assert (done.utilisation, done.utilisation_source) == (pytest.approx(0.415), "measured")
+    monkeypatch.setattr("dupmae.peak.matmul_peak", lambda dtype: 4e11)
+    here = plan(settings(gpu="cpu", like=tmp_path))
+    assert (here.peak, here.peak_source) == (4e11, "measured")
+    write_text(tmp_path / "log.jsonl", '{"step": 1, "loss": 2}\n')
+    with pytest.raises(DupmaeError, match="has no utilisation"):
+        plan(settings(like=tmp_path))
+
+
+def test_a_cpu_has_no_assumption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dupmae.peak.matmul_peak", lambda dtype: 4e11)
+    with pytest.raises(DupmaeError, match="no utilisation is known of this machine"):
+        plan(settings(gpu="cpu"))
+
+
+def test_sizes_come_from_shards_and_model_when_they_are_there(tmp_path: Path) -> None:
+    write_text(tmp_path / "texts.txt", "\n".join(sentences(50)))
+    shards = prepare(Prepare(inputs=[tmp_path / "texts.txt"], out=tmp_path / "data", vocabulary=150, workers=1))
+    lengths = [length for length, count in shards.lengths for _ in range(count)]
+    scratch = plan(settings(data=[tmp_path / "data"], planned=None, from_scratch={"layers": 2, "hidden": 32}))
+    words = len(load_words(tmp_path / "data"))
+    twice = Texts.of(lengths * 2)
+    assert scratch.flops == pytest.approx(step_flops(Shape(2, 32, 128, words), twice, Objective(), Masking()))
+    folder = tiny_folder(tmp_path / "model")
+    given = plan(settings(data=[tmp_path / "data"], planned=None, model=str(folder)))
+    config = json.loads((folder / "config.json").read_text())
+    shape = Shape(2, 32, 64, config["vocab_size"])
+    assert given.flops == pytest.approx(step_flops(shape, twice, Objective(), Masking()))
+    with pytest.raises(DupmaeError, match="no such folder"):
+        plan(settings(data=[tmp_path / "nothing"], planned=None))
+
+
+def load_words(shards: Path) -> Any:
+    from dupmae.corpus.shards import Shards
+
+    return Shards.open(shards).tokenizer()
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+def test_the_recipes_load_and_plan(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = load(Pretrain, path)
+    assert (found.learning_rate, found.weight_decay, found.warmup) == (1e-4, 0.01, 0.1)
+    assert (found.masking.encoder_rate, found.masking.decoder_rate) == (0.3, 0.5)
+    assert found.objective.kind == path.stem.split("-")[0]
+    assert call("plan", path.stem, "--gpu", "h100", "--count", "8", "--price", "2.5") == 0
+    said = capsys.readouterr().out
+    for part in ("8 x h100 of 989 TFLOP/s (published)", "40.0% of that (assumed)", "nothing was measured on a GPU"):
+        assert part in said
+    assert said.splitlines()[-1] == "next: torchrun --nproc-per-node 8 -m dupmae pretrain --recipe RECIPE"
+    assert call("plan", path, "epochs=1", "--count", "16", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["flops"] == pytest.approx(sum(result["parts"].values()))
+    assert result["next"].startswith("torchrun --nnodes 2 --nproc-per-node 8 -m dupmae pretrain")
+    assert result["cost"] is None
+
+
+def test_an_unknown_recipe_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", "retromae") == 2
+    names = "dupmae-msmarco, quickstart, retromae-generic, retromae-msmarco"
+    told = f"dupmae: retromae: no such recipe (give a YAML file, or one of: {names})\n"
+    assert capsys.readouterr().err == told
+    assert call("plan", "retromae-generic", "retromae-msmarco") == 2
+    assert "retromae-msmarco: not a setting" in capsys.readouterr().err
