@@ -13,7 +13,16 @@ import pytest
 
 from dupmae import files
 from dupmae.errors import DupmaeError
-from dupmae.files import new_file, new_folder, read_json, sha256, write_json, write_text
+from dupmae.files import (
+    new_file,
+    new_folder,
+    read_json,
+    remove_folder,
+    remove_leftovers,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -176,3 +185,38 @@ def test_json_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> None:
 def test_sha256_of_known_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_names_are_flushed_before_and_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    rename, flush = os.replace, files._sync
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append("rename"), rename(old, new)))
+    monkeypatch.setattr(files, "_sync", lambda path: (done.append(path.name), flush(path)))
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("x")
+    before, after = done[: done.index("rename")], done[done.index("rename") + 1 :]
+    assert set(before) == {"a", files.MARKER, folder.name}
+    assert after == [tmp_path.name]
+    done.clear()
+    write_text(tmp_path / "b", "x")
+    assert done[1:] == ["rename", tmp_path.name]
+
+
+def test_leftovers_of_dead_writers_go_and_nothing_else(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    gone = [f".out.{dead.stdout.strip()}.tmp", f".out.{dead.stdout.strip()}.old", f".own.{os.getpid()}.tmp"]
+    kept = [f".alive.{os.getppid()}.tmp", ".hidden", ".name.tmp", "out.1.tmp"]
+    for name in (*gone[:2], *kept[:1]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("x")
+    for name in (*gone[2:], *kept[1:]):
+        (tmp_path / name).write_text("x")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+
+
+def test_a_folder_is_gone_from_its_name_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "out", "one")
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *given, **options: None)
+    remove_folder(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

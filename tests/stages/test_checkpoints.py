@@ -51,7 +51,7 @@ def weights(run: Path) -> str:
 
 
 def names(run: Path) -> list[str]:
-    return sorted(path.name for path in run.iterdir())
+    return sorted(path.name for path in run.iterdir() if path.name != "tensorboard")
 
 
 @pytest.fixture(scope="module")

@@ -118,16 +118,19 @@ class Loop:
     Attributes:
         done: optimizer steps so far, skipped ones included.
         diverging: whether the last step was skipped, for want of a finite loss and gradient.
+        saved: when the last checkpoint was written, on the monotonic clock; before the first, when the run began.
     """
 
     def __init__(self, model: nn.Module, data: Steps, plan: Plan, steps: int) -> None:
+        if processes.count() > 1 and not hasattr(data, "part"):
+            raise DupmaeError("works in one process only", where=plan.title, fix="start it without torchrun")
         self.inner, self.data, self.plan, self.steps = model, data, plan, steps
         self.model = processes.spread(model, plan.sharding, plan.layers(model), plan.dtype)
         self.model.train()
         self.optimizer = torch.optim.AdamW(plan.groups(model), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.done = self.bad_steps = self._counted = self._tokens = 0
-        self.diverging = False
+        self.diverging, self.saved = False, time.monotonic()
         self._sums: dict[str, Tensor] = {}
         self._clock = self._released = time.perf_counter()
 
@@ -249,6 +252,7 @@ class Loop:
             "settings": dict(self.plan.same),
         }
         checkpoints.save(self.plan.out, self.done, self.inner, self.optimizer, state)
+        self.saved = time.monotonic()
 
     def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was written; the weights are in the model already."""

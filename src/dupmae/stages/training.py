@@ -76,14 +76,14 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
 
 def _run(loop: Loop, lines: Lines) -> None:
     """All steps that are left, with what happens between them."""
-    plan, saved, due_save = loop.plan, time.monotonic(), False
+    plan, due_save = loop.plan, False
     with console.progress(plan.title, loop.steps, "steps") as bar, StopSignals(plan.checkpoints) as signals:
         bar.advance(loop.done)
         if plan.watcher is not None:
             plan.watcher.begin(loop.done, loop.steps, lines)
         while loop.done < loop.steps:
             stop, old = loop.step(
-                lambda: (signals.asked, plan.save_every is None and time.monotonic() - saved > SAVE_SECONDS)
+                lambda: (signals.asked, plan.save_every is None and time.monotonic() - loop.saved > SAVE_SECONDS)
             )
             bar.advance()
             ended = loop.done == loop.steps
@@ -95,7 +95,7 @@ def _run(loop: Loop, lines: Lines) -> None:
             # Weights that give no finite loss must not push out those that did.
             if due_save and plan.checkpoints and not loop.diverging:
                 loop.save(ended=ended)
-                due_save, saved = False, time.monotonic()
+                due_save = False
             if ended:
                 return
             if stop:
