@@ -71,11 +71,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, ra
     Returns:
         [B, H, L, d].
     """
-    if query.device.type != "cpu" or max(query.shape[2], key.shape[2]) > LONGEST:
+    if not _fast(query, key):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=rate)
     bias = None if visible is None else _as_bias(visible, query.dtype)
     done: Tensor = _Attention.apply(query, key, value, bias, query.shape[-1] ** -0.5, rate)  # type: ignore[no-untyped-call]
     return done
+
+
+def _fast(query: Tensor, key: Tensor) -> bool:
+    """Whether the plain products win: on a CPU, at these lengths, and outside torch.compile, which fuses its own."""
+    longest = max(query.shape[2], key.shape[2])
+    return query.device.type == "cpu" and longest <= LONGEST and not torch.compiler.is_compiling()
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -99,8 +105,8 @@ def _for_library(
     **given: Any,
 ) -> tuple[Tensor, None]:
     """The same in the form that transformers calls; whatever it does not cover goes to torch's kernel."""
-    plain = query.device.type == "cpu" and query.shape[1] == key.shape[1] and not given.get("is_causal")
-    if not plain or given.get("position_bias") is not None or max(query.shape[2], key.shape[2]) > LONGEST:
+    plain = query.shape[1] == key.shape[1] and not given.get("is_causal") and given.get("position_bias") is None
+    if not plain or not _fast(query, key):
         done, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **given
         )

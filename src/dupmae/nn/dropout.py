@@ -51,7 +51,8 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Inverted dropout of any shape."""
-        if not self.training or not self.p or input.device.type != "cpu" or math.isclose(self.p, 1):
+        plain = input.device.type != "cpu" or torch.compiler.is_compiling()
+        if plain or not self.training or not self.p or math.isclose(self.p, 1):
             return super().forward(input)
         done: Tensor = _Dropout.apply(input, self.p)  # type: ignore[no-untyped-call]
         return done
