@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from dupmae.console import logger
-from dupmae.evaluation.log import TIMED
+from dupmae.evaluation.log import TIMED, read_log
 from dupmae.files import write_text
 from dupmae.flops import Shape, Texts, step_flops
 from dupmae.recipe import Masking, Objective, Prepare, Pretrain
@@ -22,6 +22,7 @@ from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
 from dupmae.stages.probe import Probe
 from tests.reference.tiny import sentences
+from tests.stages.test_joint import launch
 from tests.tiny import beir_folder
 
 SHAPE = {"layers": 1, "hidden": 32, "heads": 2}
@@ -180,3 +181,16 @@ def test_the_note_of_the_progress_bar_has_terms_speed_and_probe() -> None:
     for part in ("loss 9.5", "MLM 4.5", "MLM accuracy 0.25", "2,712 tokens/s", "43% of peak", "[CLS] MRR@10 0.5"):
         assert part in told
     assert "learning" not in told
+
+
+def test_two_processes_that_share_the_weights_probe_as_one(data: Path, tmp_path: Path) -> None:
+    common = {"data": [str(data)], "from_scratch": {**SHAPE, "layers": 2}, "steps": 3, "dropout": 0.0, "dtype": "fp32"}
+    common |= {"batch_tokens": 512, "learning_rate": 1e-3, "probe_every": 2, "patience": 9}
+    launch(tmp_path, [{**common, "out": str(tmp_path / "two"), "sharding": "full"}])
+    one = pretrain(Pretrain.model_validate({**common, "out": tmp_path / "one"})).log
+    two = read_log(tmp_path / "two")
+    assert [line["step"] for line in two if set(line) >= PROBED] == [1, 2, 3]
+    for mine, theirs in zip(one, two, strict=True):
+        for name in PROBED:
+            # Sums in another order: a near tie may fall the other way.
+            assert mine[name] == pytest.approx(theirs[name], abs=0.02)
