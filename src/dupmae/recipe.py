@@ -136,6 +136,7 @@ class PretrainOptions(Settings):
         "none", description="weights in several processes: a replica each (DDP), or a share each (FSDP2)"
     )
     activation_checkpointing: bool = Field(False, description="compute layers twice instead of keeping their states")
+    compile: bool = Field(False, description="run the step through torch.compile: for GPUs, slower on CPUs")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     probe_every: int | None = Field(
         None, ge=0, description="steps between retrieval probes, 0: no probes; none: as many as cost less than 2%"
@@ -173,7 +174,11 @@ class Pretrain(PretrainOptions):
     weights: list[float] | None = Field(
         None, description="share of the batches of each folder in data, such as [3, 1]; none: by their tokens"
     )
-    model: str | None = Field(None, description="masked LM or encoder, folder or hub name; none: from_scratch")
+    model: str | None = Field(
+        None,
+        description="masked LM or encoder, folder or hub name, or the folder of an earlier run, which goes on with its "
+        "decoder; none: from_scratch",
+    )
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")

@@ -188,3 +188,39 @@ def test_an_earlier_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
     pretrain(settings(data, tmp_path / "run", steps=2))
     with pytest.raises(DupmaeError, match="checkpoints of an earlier run"):
         pretrain(settings(data, tmp_path / "run", steps=2))
+
+
+def test_an_earlier_run_goes_on_with_its_decoder(data: Path, tmp_path: Path) -> None:
+    first = pretrain(settings(data, tmp_path / "first", steps=60, learning_rate=5e-3))
+    chosen = {"steps": 2, "learning_rate": 1e-6, "warmup": 0.0}
+    whole = pretrain(settings(data, tmp_path / "whole", model=str(tmp_path / "first"), **chosen))
+    encoder = pretrain(settings(data, tmp_path / "encoder", model=str(first.encoder), **chosen))
+    assert whole.log[0]["decoder"] < encoder.log[0]["decoder"]
+    assert whole.log[0]["mlm"] == pytest.approx(encoder.log[0]["mlm"], rel=1e-3)
+    held = load_file(sorted((tmp_path / "first").glob("checkpoint-*"))[-1] / "model.safetensors")
+    now = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
+    for name, weight in held.items():
+        torch.testing.assert_close(now[name], weight, rtol=0, atol=1e-4)
+
+
+def test_a_run_without_decoder_gives_its_encoder(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "mlm", steps=2, objective={"kind": "mlm"}))
+    assert pretrain(settings(data, tmp_path / "next", steps=2, model=str(tmp_path / "mlm"))).steps == 2
+
+
+def test_compiled_steps_have_the_same_losses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph is captured and run as it is: generating code for it takes minutes and is torch's own business."""
+    compiled: list[type] = []
+    original = torch.nn.Module.compile
+
+    def captured(module: torch.nn.Module, **given: Any) -> None:
+        compiled.append(type(module))
+        original(module, backend="aot_eager", **given)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", captured)
+    runs = [
+        pretrain(settings(data, tmp_path / str(mode), steps=3, dropout=0.0, compile=mode)).log for mode in (True, False)
+    ]
+    assert len(compiled) == 1
+    for one, other in zip(*runs, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)

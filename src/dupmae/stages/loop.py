@@ -79,6 +79,7 @@ class Plan:
             result is the mean of; a term that is not named counts once.
         weights: the loss is the sum of these terms, each times its weight.
         layers: modules that are gathered on their own when weights are sharded.
+        compile: whether the step goes through torch.compile.
         dtype: what sharded weights are cast to when they are gathered.
         same: settings that a resumed run has to share with the first one.
         save_every: steps between checkpoints; none: ten minutes.
@@ -99,6 +100,7 @@ class Plan:
     sharding: Literal["none", "full"] = "none"
     dtype: torch.dtype = torch.float32
     accumulate: int = 1
+    compile: bool = False
     same: Mapping[str, Any] = field(default_factory=dict)
     save_every: int | None = None
     checkpoints: bool = False
@@ -127,6 +129,8 @@ class Loop:
         self.inner, self.data, self.plan, self.steps = model, data, plan, steps
         self.model = processes.spread(model, plan.sharding, plan.layers(model), plan.dtype)
         self.model.train()
+        if plan.compile:
+            self.model.compile(dynamic=True)
         self.optimizer = torch.optim.AdamW(plan.groups(model), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.done = self.bad_steps = self._counted = self._tokens = 0

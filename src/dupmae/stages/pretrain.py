@@ -28,7 +28,7 @@ from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
 from dupmae.stages.loop import Plan
 from dupmae.stages.monitor import watcher
-from dupmae.stages.start import head_from_text
+from dupmae.stages.start import ENCODER, earlier_run, head_from_text, load_decoder
 from dupmae.stages.training import parameter_groups, steps_within, train
 
 
@@ -52,7 +52,8 @@ def pretrain(settings: Pretrain) -> Pretrained:
     corpora = open_corpora(settings.data)
     records = sum(map(len, corpora))
     tokenizer = corpora[0].tokenizer()
-    backbone, brought = _backbone(settings, corpora, tokenizer)
+    earlier = None if settings.model is None else earlier_run(settings.model)
+    backbone, brought = _backbone(settings, corpora, tokenizer, started=earlier is not None)
     dtype = resolve_dtype(settings.dtype)
 
     def data(steps: int) -> PretrainingSteps:
@@ -72,6 +73,8 @@ def pretrain(settings: Pretrain) -> Pretrained:
     objective = DuplexMAE(
         backbone, settings.objective, settings.masking, mask_id=tokenizer.mask_token_id, seed=settings.seed
     )
+    decoder = objective.decoder
+    known_decoder = decoder is not None and earlier is not None and load_decoder(decoder, earlier)
     if settings.dropout is not None:
         set_dropout(objective, settings.dropout)
     if settings.activation_checkpointing:
@@ -79,13 +82,13 @@ def pretrain(settings: Pretrain) -> Pretrained:
     sharded = settings.sharding == "full" and processes.count() > 1
     # Sharded weights are cast while they are gathered.
     model = LowPrecision(objective, torch.float32 if sharded else dtype)
-    plan = _plan(settings, corpora, dtype, new_head=not brought)
+    plan = _plan(settings, corpora, dtype, new_head=not brought, new_decoder=not known_decoder)
     steps = settings.steps or _steps(settings, model, data, plan)
     plan = replace(plan, watcher=watcher(settings, backbone, tokenizer, data(steps), dtype, steps))
     if processes.rank() == 0:
         logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {records:,} records")
     log = train(model, data, plan, steps=steps)
-    encoder = settings.out / "encoder"
+    encoder = settings.out / ENCODER
     _export(model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
 
@@ -119,13 +122,14 @@ def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> in
     return steps_within(settings.minutes, model, data, plan, described)
 
 
-def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any) -> tuple[Backbone, bool]:
+def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any, *, started: bool) -> tuple[Backbone, bool]:
     """The model to start from, checked against the shards."""
     longest = max(corpora, key=lambda shards: shards.manifest.max_length)
     if settings.model is None:
         return new_backbone(settings.from_scratch, tokenizer, longest.manifest.max_length), True
-    backbone, brought = open_backbone(settings.model)
-    if fingerprint(load_tokenizer(settings.model)) != corpora[0].manifest.tokenizer:
+    model = str(Path(settings.model) / ENCODER) if started else settings.model
+    backbone, brought = open_backbone(model)
+    if fingerprint(load_tokenizer(model)) != corpora[0].manifest.tokenizer:
         raise DupmaeError(
             f"the shards were made with another tokenizer than {settings.model}'s",
             where=corpora[0].path,
@@ -140,10 +144,10 @@ def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any) -> tupl
     return backbone, brought
 
 
-def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_head: bool) -> Plan:
+def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_head: bool, new_decoder: bool) -> Plan:
     def groups(module: Any) -> list[dict[str, Any]]:
         objective = module.inner
-        new = [] if objective.decoder is None else list(objective.decoder.parameters())
+        new = list(objective.decoder.parameters()) if objective.decoder is not None and new_decoder else []
         new += objective.backbone.head_parameters() if new_head else []
         return parameter_groups(
             module,
@@ -183,6 +187,7 @@ def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_
         sharding=settings.sharding,
         dtype=dtype,
         accumulate=settings.accumulate,
+        compile=settings.compile,
         same={
             **described,
             "records": [len(shards) for shards in corpora],

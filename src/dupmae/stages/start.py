@@ -1,20 +1,53 @@
-"""The closed-form start of the vocabulary head, on a stage's own text."""
+"""What a run starts from: an earlier run with its decoder, and the closed-form start of the vocabulary head."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from dupmae.console import logger
+from dupmae.errors import DupmaeError
 from dupmae.models import device
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.head_start import start_head
+from dupmae.stages import checkpoints
 
 START_TOKENS = 60_000
+ENCODER = "encoder"
+_DECODER = "inner.decoder."
+
+
+def earlier_run(model: str) -> Path | None:
+    """The newest whole checkpoint when `model` is the folder of a run that exported its encoder."""
+    if not (Path(model) / ENCODER).is_dir():
+        return None
+    found = checkpoints.latest(Path(model))
+    return None if found is None else found.folder
+
+
+def load_decoder(decoder: nn.Module, checkpoint: Path) -> bool:
+    """Take over the decoder of an earlier run; false when it had none.
+
+    Raises:
+        DupmaeError: when it has another shape.
+    """
+    with safe_open(checkpoint / checkpoints.MODEL, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(_DECODER)]  # noqa: SIM118
+        weights = {name.removeprefix(_DECODER): file.get_tensor(name) for name in names}
+    if not weights:
+        return False
+    own = decoder.state_dict()
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
+        raise DupmaeError("its decoder has another shape", where=checkpoint, fix=f"start from {ENCODER}/ beside it")
+    decoder.load_state_dict(weights)
+    logger.info(f"decoder taken from {checkpoint}")
+    return True
 
 
 def head_from_text(
