@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -101,7 +101,10 @@ def describe(kind: type[Settings], prefix: str = "", defaults: Settings | None =
             shown = None if default is PydanticUndefined else _written(default)
             yield Setting(name, shown, _allowed(info), info.description or "", nested is not None)
         if nested is not None:
-            yield from describe(nested, f"{name}.", default if isinstance(default, Settings) else None)
+            for inner in describe(nested, f"{name}.", default if isinstance(default, Settings) else None):
+                # A group that may be left out asks for nothing until it is given.
+                free = default is None and inner.default is None
+                yield replace(inner, default=f"none, needed in {field}") if free else inner
 
 
 def _read(recipe: Path) -> tuple[Tree, Origins]:

@@ -72,9 +72,10 @@ class Monitor:
         """Measure the peak, and take up the probes of an earlier part of the run from its log lines."""
         self._steps, self._first = steps, done
         self._peak = matmul_peak(self._dtype) * processes.count()
-        for earlier in processes.agreed(lines):
+        known = processes.agreed(lines)
+        for earlier in known:
             self._judge(earlier)
-        self._logged = done if not lines else int(lines[-1]["step"])
+        self._logged = int(known[-1]["step"]) if known else 0
         if processes.rank() == 0:
             name = str(self._dtype).removeprefix("torch.")
             told = f"matrix products in {name} reach {self._peak / 1e9:,.0f} GFLOP/s here"
