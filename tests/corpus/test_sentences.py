@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from dupmae.corpus import pieces
 from dupmae.corpus.pieces import Cutter
-from dupmae.corpus.sentences import split_sentences
+from dupmae.corpus.sentences import single_spaces, split_sentences
 from dupmae.corpus.tokenizers import train_wordpiece
 from tests.tiny_tokenizers import byte_level, unigram
 
@@ -22,7 +23,7 @@ ARTICLE = (
 
 
 def test_sentences_and_paragraphs_are_told_apart() -> None:
-    assert split_sentences(ARTICLE, "en") == [
+    assert single_spaces(split_sentences(ARTICLE, "en")) == [
         "Green tea",
         " Dr. Lee pours the water, e.g. at noon.",
         " She waits for 3.5 minutes.",
@@ -31,14 +32,16 @@ def test_sentences_and_paragraphs_are_told_apart() -> None:
         " 茶很好。",
         "水很热。",
     ]
-    assert split_sentences(" \n ", "en") == []
-    assert split_sentences("Das ist z.B. gut. Ja.", "de") == ["Das ist z.B. gut.", " Ja."]
-    assert split_sentences("No such language. Never.", "xx") == ["No such language.", " Never."]
+    assert single_spaces(split_sentences(" \n ", "en")) == []
+    assert split_sentences("Das ist z.B. gut. Ja.", "de") == ["Das ist z.B. gut. ", "Ja."]
+    assert split_sentences("No such language. Never.", "xx") == ["No such language. ", "Never."]
 
 
 @given(st.text(alphabet="ab .!?\n\t\"'()茶。", max_size=80))
 def test_nothing_but_white_space_changes(text: str) -> None:
-    assert "".join(split_sentences(text, "en")) == " ".join(text.split())
+    parts = split_sentences(text, "en")
+    assert "".join(parts) == text
+    assert "".join(single_spaces(parts)) == " ".join(text.split())
 
 
 TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
@@ -49,9 +52,12 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 }
 
 
+MADE = {name: make() for name, make in TOKENIZERS.items()}
+
+
 @pytest.mark.parametrize("make", TOKENIZERS)
 def test_sentences_have_the_tokens_and_words_of_the_article(make: str) -> None:
-    tokenizer = TOKENIZERS[make]()
+    tokenizer = MADE[make]
     # SentencePiece writes every start of a text as if a space went before it, also where the article has none.
     article = ARTICLE.partition("茶")[0] if "metaspace" in make else ARTICLE
     whole, split = Cutter(tokenizer, 5000)([article]), Cutter(tokenizer, 5000, "en")([article])
@@ -92,6 +98,22 @@ def test_a_sentence_longer_than_a_record_is_cut_at_words() -> None:
     assert inner.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
     # Four parts of 102 tokens; the first has no room for the sentence before it, the last for the one behind.
     assert [len(ids) - 2 for ids, _ in records][1:-1] == [26, 25, 25]
+
+
+@pytest.mark.parametrize("make", ["wordpiece", "byte_level"])
+@given(
+    texts=st.lists(st.lists(st.sampled_from(SENTENCES), max_size=9).map(" ".join), max_size=9), room=st.integers(8, 90)
+)
+def test_looking_for_sentences_only_where_needed_changes_nothing(make: str, texts: list[str], room: int) -> None:
+    tokenizer = MADE[make]
+    quick = Cutter(tokenizer, room + 2, "en")(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "CHARACTERS_PER_TOKEN", 0)
+        slow = Cutter(tokenizer, room + 2, "en")(texts)
+    assert quick.ids.tolist() == slow.ids.tolist()
+    assert quick.starts.tolist() == slow.starts.tolist()
+    assert quick.lengths.tolist() == slow.lengths.tolist()
+    assert quick.dropped == slow.dropped
 
 
 def test_passages_are_kept_whole() -> None:
