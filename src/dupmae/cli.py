@@ -58,11 +58,35 @@ COMMANDS = {
     ),
     "report": Command("curves of a training run", "Report", words="run"),
     "finetune": Command(
-        "an encoder and pairs to a retriever", "Finetune", ("model", "data", "out", "steps", "minutes", "seed")
+        "an encoder and pairs to a retriever",
+        "Finetune",
+        ("model", "data", "out", "steps", "minutes", "seed"),
+        {"resume": True},
+    ),
+    "mine": Command("training data to hard negatives", "Mine", ("data", "retriever", "out")),
+    "teach": Command(
+        "hard negatives to a cross-encoder and its scores",
+        "Teach",
+        ("data", "mined", "model", "out", "steps", "seed"),
+        {"resume": True},
+    ),
+    "distill": Command(
+        "a retriever and a teacher's scores to a better retriever",
+        "Distill",
+        ("retriever", "data", "mined", "scores", "out", "steps", "minutes", "seed"),
+        {"resume": True},
     ),
     "index": Command("a retriever and a corpus to a searchable folder", "Index", ("retriever", "data", "out")),
     "search": Command("ask an index"),
     "evaluate": Command("metrics of a retriever on judged queries", "Evaluate", ("retriever", "data", "out", "split")),
+    "export": Command(
+        "a retriever with a model card for other tools, to ONNX, to a hub",
+        "Export",
+        ("retriever", "out", "license", "push"),
+        {"onnx": True},
+    ),
+    "rerank": Command("a TREC run in a cross-encoder's order", "Rerank", ("teacher", "data", "run", "out", "split")),
+    "run": Command("several stages, one after another, from one recipe", "Chain", ("out",), words="recipe"),
     "plan": Command(
         "time and cost of a pre-training recipe",
         "Plan",
@@ -222,7 +246,7 @@ def _search(options: argparse.Namespace) -> Any:
 
 def _stage(name: str, options: argparse.Namespace) -> Any:
     from dupmae import commands, recipe
-    from dupmae.loading import load
+    from dupmae.loading import find_recipe, load
 
     command = COMMANDS[name]
     given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
@@ -235,8 +259,9 @@ def _stage(name: str, options: argparse.Namespace) -> Any:
     elif words:
         extra = words[1 if command.words else 0]
         raise DupmaeError("not a setting", where=extra, fix=f"write NAME=VALUE; see `dupmae {name} --help`")
-    file = commands.find_recipe(given.pop("recipe", None) or options.recipe, name)
-    return getattr(commands, name)(load(getattr(recipe, command.settings), file, overrides, **given))
+    file = find_recipe(given.pop("recipe", None) or options.recipe, name)
+    settings = load(getattr(recipe, command.settings), file, overrides, **given)
+    return commands.run(settings, file) if name == "run" else getattr(commands, name)(settings)
 
 
 if __name__ == "__main__":

@@ -230,17 +230,44 @@ class Report(Settings):
 
 
 class Representation(Settings):
-    """The hybrid vector: a dense part and the top-k of the vocabulary part (DupMAE, eqs 10-12)."""
+    """The vectors of a text: a dense part and the top-k of the vocabulary part (DupMAE, eqs 10-12)."""
 
-    kind: Literal["dense", "sparse", "hybrid"] = Field("hybrid", description="which parts the score sums")
+    kind: Literal["cls", "bow", "hybrid", "aggregated"] = Field(
+        "hybrid",
+        description="cls: dense part alone; bow: vocabulary part alone; hybrid: both; aggregated: both, as one dense "
+        "vector",
+    )
     dimensions: int = Field(384, ge=1, description="d', width of the dense part")
     top_k: int = Field(384, ge=1, description="vocabulary entries a passage keeps")
+    aggregated_dimensions: int = Field(640, ge=1, description="width that aggregated folds the vocabulary part to")
     activation: Literal["log1p_relu", "relu"] = Field("log1p_relu", description="non-linearity before the top-k")
     pooling: Literal["cls", "mean"] = Field("cls", description="what the dense part is read from")
     normalize: bool = Field(False, description="scale the dense part to unit length")
     term_weights: Literal["idf", "none"] = Field(
         "idf", description="learned per-term weights started at the corpus idf, or none as in the paper"
     )
+    part_weights: list[float] | None = Field(
+        None, description="weights of dense and vocabulary part in the score, such as [1, 1]; none: learned"
+    )
+    matryoshka: list[int] = Field([], description="shorter widths at which the dense part is to work as well")
+    query_flops: float = Field(0.0, ge=0, description="weight of the queries' FLOPS regulariser (fewer active terms)")
+    passage_flops: float = Field(0.0, ge=0, description="weight of the passages' FLOPS regulariser")
+    towers: Literal["tied", "untied"] = Field(
+        "tied", description="queries and passages through one encoder, or through one each"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Representation:
+        if any(not 0 < width < self.dimensions for width in self.matryoshka):
+            raise ValueError(f"matryoshka: widths are between 1 and dimensions - 1 = {self.dimensions - 1}")
+        if self.matryoshka and self.kind == "bow":
+            raise ValueError("matryoshka: there is no dense part with kind: bow")
+        if (self.query_flops or self.passage_flops) and self.kind not in ("bow", "hybrid"):
+            raise ValueError(f"query_flops, passage_flops: no sparse vectors with kind: {self.kind}")
+        weights = self.part_weights
+        if weights is not None and (len(weights) != 2 or not all(0 < weight < math.inf for weight in weights)):
+            raise ValueError("part_weights: two numbers above 0, for the dense and the vocabulary part")
+        return self
 
 
 class RetrieverSettings(Settings):
@@ -249,25 +276,32 @@ class RetrieverSettings(Settings):
     representation: Representation = Representation()
     query_length: int = Field(32, ge=4, description="tokens of a query, specials included")
     passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
+    query_prefix: str = Field("", description="put in front of every query, such as 'query: '")
+    passage_prefix: str = Field("", description="put in front of every passage and its title")
 
 
-class FinetuneOptions(Settings):
+class FinetuneOptions(RetrieverSettings):
     """How to fine-tune, whatever the data and the model."""
 
-    representation: Representation = Representation()
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
+    epochs: float | None = Field(None, gt=0, description="passes over the queries, when steps are not given")
     minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
-    batch_size: int = Field(32, ge=2, description="queries per step")
+    batch_size: int = Field(32, ge=2, description="queries per step over all processes")
+    chunk_size: int | None = Field(
+        None, ge=1, description="gradient caching: texts a process encodes at once, for any batch_size; none: all"
+    )
     negatives: int = Field(1, ge=0, description="hard negatives per query (BM25 when none are given)")
-    negative_depth: int = Field(50, ge=1, description="hard negatives are drawn from this many best BM25 passages")
-    query_length: int = Field(32, ge=4, description="tokens of a query, specials included")
-    passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
+    negative_depth: int = Field(50, ge=1, description="hard negatives are drawn from this many best ones of a query")
     learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
     new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
     part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    save_every: int | None = Field(
+        None, ge=0, description="steps between checkpoints, 0: no checkpoints; none: ten minutes"
+    )
+    max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: int = Field(0, ge=0, description="of dropout, masks and batches")
@@ -276,13 +310,25 @@ class FinetuneOptions(Settings):
 class Finetune(FinetuneOptions):
     """`dupmae finetune`: an encoder and pairs to a retriever."""
 
-    model: str = Field(description="encoder or masked LM, folder or hub name")
-    data: Path = Field(description="BEIR folder with qrels/train.tsv, or a jsonl of query/positive/negatives")
-    out: Path = Field(description="retriever folder")
+    model: str = Field(description="encoder or masked LM, folder or hub name; a retriever folder is trained on")
+    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, parquet, hub:NAME")
+    mined: Path | None = Field(None, description="hard negatives by id, such as negatives.jsonl of mine")
+    refresh: int | None = Field(
+        None, ge=1, description="steps after which hard negatives are mined anew with the present weights; none: never"
+    )
+    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    out: Path = Field(description="retriever folder; log and checkpoints go to a folder -training beside it")
+    resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
+
+    @model_validator(mode="after")
+    def _saved(self) -> Finetune:
+        if self.resume and self.save_every == 0:
+            raise ValueError("resume: there are no checkpoints with save_every: 0")
+        return self
 
     @model_validator(mode="after")
     def _own_folder(self) -> Finetune:
-        _refuse_own_input(self.out, [self.data, self.model])
+        _refuse_own_input(self.out, [self.data, self.model, self.mined])
         return self
 
 
@@ -292,7 +338,9 @@ class Index(Settings):
     retriever: Path = Field(description="retriever folder")
     data: Path = Field(description="BEIR folder or jsonl of passages")
     out: Path = Field(description="index folder")
-    batch_tokens: int = Field(8192, ge=16, description="tokens per encoding batch, padding included")
+    batch_tokens: int | None = Field(
+        None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
+    )
 
 
 class Evaluate(Settings):
@@ -303,7 +351,159 @@ class Evaluate(Settings):
     out: Path = Field(description="folder for metrics.json and run.trec")
     split: str = Field("test", description="name of the qrels file")
     depth: int = Field(100, ge=1, description="passages kept per query")
-    batch_tokens: int = Field(8192, ge=16, description="tokens per encoding batch, padding included")
+    batch_tokens: int | None = Field(
+        None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
+    )
+
+
+class Mine(Settings):
+    """`dupmae mine`: hard negatives of training queries, by BM25 or a retriever."""
+
+    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, parquet, hub:NAME")
+    out: Path = Field(description="folder for negatives.jsonl")
+    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    retriever: Path | None = Field(None, description="retriever folder; none: BM25")
+    depth: int = Field(200, ge=1, description="negatives kept per query: the best that are no positives")
+    scores: Path | None = Field(None, description="teacher's scores of these negatives; those near a positive go")
+    margin: float = Field(3.0, description="a negative stays when its score is this much below the lowest positive's")
+    block: int = Field(100_000, ge=1, description="passages held in memory at a time")
+    batch_tokens: int | None = Field(None, ge=16, description="tokens per encoding batch; none: what the device likes")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Mine:
+        _refuse_own_input(self.out, [self.data, self.retriever, self.scores])
+        return self
+
+
+class Teach(Settings):
+    """`dupmae teach`: a cross-encoder trained on hard negatives, and its scores of them."""
+
+    data: Path = Field(description="training data, as for mine")
+    mined: Path = Field(description="negatives.jsonl of mine: its pairs are trained on and scored")
+    out: Path = Field(description="folder for cross-encoder/ and scores.jsonl")
+    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    model: str | None = Field(None, description="encoder to start from, folder or hub name")
+    teacher: Path | None = Field(None, description="cross-encoder that only scores, nothing is trained")
+    length: int = Field(200, ge=8, description="tokens of query and passage together")
+    steps: int | None = Field(None, ge=1, description="optimizer steps; none: epochs")
+    epochs: float = Field(1.0, gt=0, description="passes over all positives, when steps are not given")
+    batch_size: int = Field(8, ge=1, description="groups of a positive and its negatives per step")
+    negatives: int = Field(7, ge=1, description="negatives in a group")
+    negative_depth: int = Field(200, ge=1, description="negatives are drawn from this many best ones of a query")
+    learning_rate: float = Field(1e-5, gt=0, description="peak rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    score_batch: int = Field(128, ge=1, description="pairs scored at once")
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    log_every: int = Field(10, ge=1, description="steps between log lines")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
+    seed: int = Field(0, ge=0, description="of dropout and batches")
+    resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Teach:
+        if (self.model is None) == (self.teacher is None):
+            raise ValueError("model: give either model, to train from, or teacher, to score with")
+        _refuse_own_input(self.out, [self.data, self.mined, self.model, self.teacher])
+        return self
+
+
+class Rerank(Settings):
+    """`dupmae rerank`: a TREC run in a cross-encoder's order."""
+
+    teacher: Path = Field(description="cross-encoder folder")
+    data: Path = Field(description="BEIR folder of the run")
+    run: Path = Field(description="TREC run file")
+    out: Path = Field(description="folder for metrics.json and run.trec")
+    split: str = Field("test", description="name of the qrels file")
+    depth: int = Field(100, ge=1, description="best passages of each query that are put in a new order")
+    length: int = Field(200, ge=8, description="tokens of query and passage together")
+    batch_size: int = Field(128, ge=1, description="pairs scored at once")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Rerank:
+        _refuse_own_input(self.out, [self.data, self.teacher])
+        return self
+
+
+class Distill(Settings):
+    """`dupmae distill`: a retriever trained towards a teacher's scores."""
+
+    retriever: Path = Field(description="retriever folder to start from; its representation is kept")
+    data: Path = Field(description="training data, as for mine")
+    mined: Path = Field(description="negatives.jsonl of mine")
+    scores: Path = Field(description="scores.jsonl of teach, for every pair of mined")
+    out: Path = Field(description="retriever folder; log and checkpoints go to a folder -training beside it")
+    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    loss: Literal["kl", "margin_mse"] = Field(
+        "kl", description="divergence of the softmax over a query's passages, or squared error of the margins"
+    )
+    contrastive_weight: float | None = Field(
+        None, ge=0, description="weight of InfoNCE beside it; none: 1e-4 times the passages of a group"
+    )
+    part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
+    steps: int | None = Field(None, ge=1, description="optimizer steps; none: epochs, or as many as fit in minutes")
+    epochs: float | None = Field(None, gt=0, description="passes over the queries, when steps are not given")
+    minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
+    batch_size: int = Field(16, ge=2, description="queries per step over all processes")
+    chunk_size: int | None = Field(
+        None, ge=1, description="gradient caching: texts a process encodes at once, for any batch_size; none: all"
+    )
+    negatives: int = Field(15, ge=1, description="negatives in a query's group")
+    negative_depth: int = Field(200, ge=1, description="negatives are drawn from this many best ones of a query")
+    learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
+    new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    save_every: int | None = Field(
+        None, ge=0, description="steps between checkpoints, 0: no checkpoints; none: ten minutes"
+    )
+    max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
+    log_every: int = Field(10, ge=1, description="steps between log lines")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
+    seed: int = Field(0, ge=0, description="of dropout and batches")
+    resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Distill:
+        _refuse_own_input(self.out, [self.retriever, self.data])
+        return self
+
+
+class Chain(Settings):
+    """`dupmae run`: stages one after another, each on what those before it wrote."""
+
+    out: Path = Field(description="folder of the run; a stage writes to the folder of its name in it")
+    values: dict[str, str] = Field({}, description="what $NAME stands for in the settings of the stages")
+    stages: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="settings of each stage by its name, in the order they are run; stage: says which it is when the "
+        "name does not, recipe: names a file of settings it starts from, $NAME is the folder of an earlier stage",
+    )
+
+
+class Export(Settings):
+    """`dupmae export`: a retriever as a folder for other people and tools."""
+
+    retriever: Path = Field(description="retriever folder")
+    out: Path = Field(description="folder to write: the retriever with a model card")
+    onnx: bool = Field(False, description="also write onnx/, compared with torch (needs the extra onnx)")
+    name: str | None = Field(None, description="name on the card; none: that of out")
+    license: str | None = Field(
+        None, description="identifier such as apache-2.0; none: the card says that none was given"
+    )
+    languages: list[str] = Field([], description="ISO 639 codes for the card")
+    data: list[str] = Field([], description="what the retriever was trained on, for the card")
+    base_model: str | None = Field(None, description="hub name of the encoder it was trained from, for the card")
+    metrics: list[Path] = Field([], description="metrics.json files of this retriever, written by evaluate")
+    push: str | None = Field(None, description="OWNER/NAME on the Hugging Face hub to upload the folder to")
+    private: bool = Field(True, description="make the model on the hub private, where it is new")
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Export:
+        _refuse_own_input(self.out, [self.retriever])
+        return self
 
 
 class Quickstart(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from dupmae.nn.backbone import Backbone
-from dupmae.nn.contrastive import ContrastiveObjective, best_scales, contrastive_terms, info_nce
-from dupmae.nn.representation import HybridEncoder, Vectors, forward_by_length
+from dupmae.nn.contrastive import ContrastiveObjective, best_scales, contrastive_terms, info_nce, loss_weights
+from dupmae.nn.gradient_cache import by_length
+from dupmae.nn.representation import HybridEncoder, Texts, Vectors
 from dupmae.recipe import Representation
 from tests.reference import representation as reference
 from tests.reference.objectives import Model
@@ -100,23 +102,27 @@ def test_vectors_scores_and_gradients(family: str, settings: dict[str, Any]) -> 
             torch.testing.assert_close(mine, other, **CLOSE, msg=lambda text, name=name: name + text)
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["cls", "bow"])
 def test_one_part_alone(kind: str) -> None:
     encoder = built(kind=kind)
     vectors = encode(encoder, LENGTHS, 0)
-    assert (vectors.dense is None) == (kind == "sparse")
-    assert (vectors.sparse is None) == (kind == "dense")
+    assert (vectors.dense is None) == (kind == "bow")
+    assert (vectors.sparse is None) == (kind == "cls")
     shares = encoder.scores(vectors, vectors)
     assert [share is None for share in shares] == [vectors.dense is None, vectors.sparse is None]
+    assert encoder.searched_width == (6 if kind == "cls" else 0)
 
 
-def test_top_k_keeps_the_largest() -> None:
+def test_passages_keep_their_largest_terms() -> None:
     encoder = built(top_k=5)
     values = torch.rand(4, 50, dtype=torch.float64)
-    kept = encoder.top_k(values)
+    kept = encoder.cut(Vectors(None, values))
+    assert kept.sparse is not None
+    assert kept.terms is not None
     for row in range(4):
-        assert set(kept[row].nonzero()[:, 0].tolist()) == reference.largest(values[row], 5)
-        assert kept[row][kept[row] > 0].equal(values[row][kept[row] > 0])
+        assert set(kept.terms[row].tolist()) == reference.largest(values[row], 5)
+        assert kept.sparse[row].equal(values[row][kept.terms[row]])
+    assert encoder.cut(kept) is kept
 
 
 def test_text_without_ordinary_tokens_is_read_at_cls() -> None:
@@ -125,8 +131,7 @@ def test_text_without_ordinary_tokens_is_read_at_cls() -> None:
     vectors = encoder(batch["input_ids"], batch["valid"], batch["special"])
     model = Model(encoder.backbone.lm)
     mu = model.logits(model.states(batch["input_ids"][1, :2].tolist())[0])
-    hidden = encoder.backbone.hidden(batch["input_ids"], batch["valid"])
-    maxima = encoder.maxima(hidden, batch["valid"], batch["special"])
+    maxima = encoder.maxima(Texts(batch["input_ids"], batch["valid"], batch["special"]))
     torch.testing.assert_close(maxima[1], mu, **CLOSE)
     assert vectors.sparse is not None
     assert torch.isfinite(vectors.sparse).all()
@@ -135,10 +140,14 @@ def test_text_without_ordinary_tokens_is_read_at_cls() -> None:
 def test_groups_by_length_change_nothing() -> None:
     encoder = built()
     batch = random_batch("bert", [9, 3, 12, 5, 9], 0)
-    arguments = batch["input_ids"], batch["valid"], batch["special"]
-    for parts in (1, 2, 4, 9):
-        for found, expected in zip(forward_by_length(encoder, *arguments, parts), encoder(*arguments), strict=True):
-            torch.testing.assert_close(found, expected, **CLOSE)
+    texts = Texts(batch["input_ids"], batch["valid"], batch["special"])
+    whole = encoder(*texts)
+    for count in (1, 2, 4, 9):
+        groups, back = by_length(texts, count)
+        assert len(groups) == min(count, 5 if count == 9 else 3 if count == 4 else count)
+        for part in ("dense", "sparse"):
+            found = torch.cat([getattr(encoder(*group), part) for group in groups])
+            torch.testing.assert_close(found if back is None else found[back], getattr(whole, part), **CLOSE)
 
 
 def listed(*tensors: Tensor) -> Sequence[Any]:
@@ -164,28 +173,115 @@ def test_info_nce_leaves_ignored_passages_out(dtype: torch.dtype, tolerance: flo
     assert float(accuracy) == pytest.approx(sum(b == t for b, t in zip(best, [0, 1, 2, 3], strict=True)) / 4)
 
 
-def test_contrastive_terms_add_up() -> None:
+def test_a_term_for_the_sum_and_each_part() -> None:
     dense, sparse = torch.randn(2, 3, 6, dtype=torch.float64)
     targets, ignored = torch.arange(3), torch.zeros(3, 6, dtype=torch.bool)
-    terms = contrastive_terms(dense, sparse, targets, ignored, 0.5)
+    terms = contrastive_terms([dense], sparse, targets, ignored)
     for name, scores in (("hybrid", dense + sparse), ("dense", dense), ("sparse", sparse)):
         assert float(terms[name]) == pytest.approx(reference.info_nce(*listed(scores, targets, ignored)))
-    total = terms["hybrid"] + 0.5 * (terms["dense"] + terms["sparse"])
-    torch.testing.assert_close(terms["loss"], total)
-    only = contrastive_terms(None, sparse, targets, ignored, 0.5)
-    torch.testing.assert_close(only["loss"], terms["sparse"])
-    assert set(only) == {"loss", "accuracy"}
+    assert float(terms["accuracy"]) == float(((dense + sparse).argmax(1) == targets).double().mean())
+    assert contrastive_terms([], sparse, targets, ignored).keys() == {"sparse", "accuracy"}
+    assert contrastive_terms([dense], None, targets, ignored).keys() == {"dense", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"hybrid": 1.0, "dense": 0.25, "sparse": 0.25}),
+        ({"kind": "aggregated"}, {"hybrid": 1.0, "dense": 0.25, "sparse": 0.25}),
+        ({"kind": "cls"}, {"dense": 1.0}),
+        ({"kind": "bow", "passage_flops": 0.5}, {"sparse": 1.0, "passage_flops": 0.5}),
+    ],
+)
+def test_what_the_terms_count(settings: dict[str, Any], expected: dict[str, float]) -> None:
+    assert loss_weights(Representation.model_validate(settings), 0.25) == expected
+
+
+def item_of(queries: list[int], passages: list[int]) -> dict[str, Tensor]:
+    batches = {"query": random_batch("bert", queries, 1), "passage": random_batch("bert", passages, 2)}
+    names = {"ids": "input_ids", "valid": "valid", "special": "special"}
+    item = {f"{side}_{name}": batch[key] for side, batch in batches.items() for name, key in names.items()}
+    item["targets"], item["start"] = torch.arange(len(queries)), torch.tensor(0)
+    item["ignored"] = torch.zeros(len(queries), len(passages), dtype=torch.bool)
+    return item
 
 
 def test_objective_scores_queries_against_every_passage() -> None:
     encoder = built()
-    batches = {"query": random_batch("bert", [4, 6], 1), "passage": random_batch("bert", [9, 5, 7, 8], 2)}
-    names = {"ids": "input_ids", "valid": "valid", "special": "special"}
-    item = {f"{side}_{name}": batch[key] for side, batch in batches.items() for name, key in names.items()}
-    item["targets"], item["ignored"] = torch.arange(2), torch.zeros(2, 4, dtype=torch.bool)
+    item = item_of([4, 6], [9, 5, 7, 8])
     dense, sparse = encoder.scores(encode(encoder, [4, 6], 1), encode(encoder, [9, 5, 7, 8], 2))
-    expected = contrastive_terms(dense, sparse, item["targets"], item["ignored"], 0.5)["loss"]
-    torch.testing.assert_close(ContrastiveObjective(encoder, 0.5)(item)["loss"], expected, **CLOSE)
+    assert dense is not None
+    found = ContrastiveObjective(encoder, torch.float32)(item)
+    expected = contrastive_terms([dense], sparse, item["targets"], item["ignored"])
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, **CLOSE)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_matryoshka_is_the_mean_over_the_widths(normalize: bool) -> None:
+    encoder = built(matryoshka=[2, 4], normalize=normalize)
+    item = item_of([4, 6], [9, 5, 7, 8])
+    left = reference_vectors(encoder, [4, 6], 1, "bert")
+    right = reference_vectors(encoder, [9, 5, 7, 8], 2, "bert")
+    scales = encoder.log_scales.exp()
+    losses: dict[str, list[float]] = {"dense": [], "hybrid": []}
+    for width in (6, 2, 4):
+        dense = [[reference.cut_share(q[0], p[0], width, scales[0], normalize).item() for p in right] for q in left]
+        sparse = [[reference.sparse_share(q[1], p[1], 8, scales[1]).item() for p in right] for q in left]
+        both = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(dense, sparse, strict=True)]
+        for name, scores in (("dense", dense), ("hybrid", both)):
+            losses[name].append(reference.info_nce(scores, *listed(item["targets"], item["ignored"])))
+    found = ContrastiveObjective(encoder, torch.float32)(item)
+    for name, values in losses.items():
+        assert found[name].item() == pytest.approx(sum(values) / 3, rel=1e-10)
+
+
+def test_flops_of_queries_and_passages_before_the_cut() -> None:
+    encoder = built(query_flops=0.1, passage_flops=0.2, top_k=3)
+    found = ContrastiveObjective(encoder, torch.float32)(item_of([4, 6], [9, 5, 7, 8]))
+    for name, lengths, seed in (("query_flops", [4, 6], 1), ("passage_flops", [9, 5, 7, 8], 2)):
+        vectors = [sparse.tolist() for _, sparse in reference_vectors(encoder, lengths, seed, "bert")]
+        assert found[name].item() == pytest.approx(reference.flops(vectors), rel=1e-10)
+
+
+def test_aggregated_vectors_give_the_score_as_one_product() -> None:
+    encoder = built(kind="aggregated", aggregated_dimensions=7)
+    queries, passages = encode(encoder, [4, 6], 1), encode(encoder, LENGTHS, 2)
+    dense, sparse = encoder.scores(queries, passages)
+    assert dense is not None
+    assert sparse is not None
+    left, right = (
+        [reference.folded(vector.tolist(), 7) for _, vector in reference_vectors(encoder, lengths, seed, "bert")]
+        for lengths, seed in (([4, 6], 1), (LENGTHS, 2))
+    )
+    scale = encoder.log_scales[1].exp().item()
+    wanted = [[scale * sum(a * b for a, b in zip(q, p, strict=True)) for p in right] for q in left]
+    torch.testing.assert_close(sparse, torch.tensor(wanted, dtype=torch.float64), **CLOSE)
+    a, b = encoder.log_scales.detach().exp().tolist()
+    searched, found = encoder.searched(queries, (a, b)), encoder.searched(passages)
+    assert searched.sparse is None
+    assert searched.dense is not None
+    assert found.dense is not None
+    assert searched.dense.shape[1] == encoder.searched_width == 13
+    torch.testing.assert_close(searched.dense @ found.dense.T, (dense + sparse).float(), rtol=1e-5, atol=1e-5)
+
+
+def test_untied_towers_part_ways() -> None:
+    encoder = built(towers="untied")
+    encoder.query_backbone = copy.deepcopy(encoder.backbone)
+    batch = random_batch("bert", LENGTHS, 0)
+    given = batch["input_ids"], batch["valid"], batch["special"]
+    with torch.no_grad():
+        for parameter in encoder.query_backbone.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    asked, found = encoder(*given, queries=True), encoder(*given)
+    swapped = HybridEncoder(encoder.query_backbone, encoder.settings).double()
+    swapped.load_state_dict(encoder.own_state(), strict=False)
+    for part in ("dense", "sparse"):
+        assert not getattr(asked, part).equal(getattr(found, part))
+        torch.testing.assert_close(getattr(asked, part), getattr(swapped(*given), part), **CLOSE)
+    assert not any("backbone" in name for name in encoder.own_state())
 
 
 def test_best_scales_beat_their_neighbours() -> None:

@@ -61,3 +61,27 @@ def info_nce(scores: Sequence[Sequence[float]], targets: Sequence[int], ignored:
         total = sum(math.exp(score - row[target]) for score, out in zip(row, skip, strict=True) if not out)
         losses.append(math.log(total))
     return sum(losses) / len(losses)
+
+
+def cut_share(query: Tensor, passage: Tensor, width: int, scale: Tensor, normalize: bool) -> Tensor:
+    """scale x the product of the first `width` dimensions, each vector brought to unit length when wanted."""
+    total = torch.zeros((), dtype=query.dtype)
+    left = right = total
+    for place in range(width):
+        total = total + query[place] * passage[place]
+        left, right = left + query[place] ** 2, right + passage[place] ** 2
+    return scale * (total / torch.sqrt(left * right) if normalize else total)
+
+
+def flops(vectors: Sequence[Sequence[float]]) -> float:
+    """Sum over the vocabulary of the squared mean activation (Paria et al. 2020)."""
+    return float(sum((sum(column) / len(vectors)) ** 2 for column in zip(*vectors, strict=True)))
+
+
+def folded(values: Sequence[float], width: int) -> list[float]:
+    """Each group's largest entry; entries of an odd turn through the groups count with the sign turned."""
+    kept: list[float] = [0.0] * width
+    for term, value in enumerate(values):
+        if value > abs(kept[term % width]):
+            kept[term % width] = value * (-1 if term // width % 2 else 1)
+    return kept

@@ -83,7 +83,7 @@ def test_a_query_of_unknown_words_is_answered_with_a_warning(run: Path, caplog: 
 
 
 def test_a_sparse_retriever_says_that_nothing_matches(tmp_path: Path) -> None:
-    retriever = tiny_retriever(tmp_path / "retriever", kind="sparse")
+    retriever = tiny_retriever(tmp_path / "retriever", kind="bow")
     retriever.encoder.threshold.data.fill_(1e6)
     retriever.save(tmp_path / "retriever")
     index_passages(tmp_path / "index", retriever, documents(5))
@@ -92,7 +92,7 @@ def test_a_sparse_retriever_says_that_nothing_matches(tmp_path: Path) -> None:
 
 
 def test_a_dense_retriever_has_no_words(tmp_path: Path) -> None:
-    retriever = tiny_retriever(tmp_path / "retriever", kind="dense")
+    retriever = tiny_retriever(tmp_path / "retriever", kind="cls")
     index_passages(tmp_path / "index", retriever, documents(5))
     hits = Searcher.open(tmp_path).search(QUERY)
     assert len(hits) == 5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +15,12 @@ from safetensors.torch import load_file
 from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.recipe import Finetune
 from dupmae.retriever import Retriever
-from dupmae.stages.finetune import finetune, idf_weights, weigh_parts
+from dupmae.stages.calibrate import idf_weights, weigh_parts
+from dupmae.stages.finetune import finetune
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
-from tests.reference.tiny import sentences, tiny_folder
-
-TEXTS = sentences(60)
+from tests.reference.tiny import tiny_folder
+from tests.stages.tuning import TEXTS, settings, write_beir, write_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -36,46 +33,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("finetune") / "model")
 
 
-def query_of(text: str) -> str:
-    return " ".join(text.split()[:2] + text.split()[-7:-3])
-
-
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """JSON lines: a third with negatives of their own, a third with two positives."""
-    records = [
-        {"query": query_of(text), "positive": [text, TEXTS[n - 1]] if n % 3 == 1 else text}
-        | ({"negatives": [TEXTS[n - 6], TEXTS[n - 12]]} if n % 3 == 0 else {})
-        for n, text in enumerate(TEXTS)
-    ]
-    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    return write_text(file, "".join(json.dumps(record) + "\n" for record in records))
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.jsonl")
 
 
 @pytest.fixture(scope="module")
 def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("beir") / "set"
-    corpus = [{"_id": f"d{n}", "title": text.split()[1], "text": text} for n, text in enumerate(TEXTS)]
-    queries = [{"_id": f"q{n}", "text": query_of(text)} for n, text in enumerate(TEXTS)]
-    for name, records in (("corpus", corpus), ("queries", queries)):
-        write_text(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    rows = [f"q{n}\td{n}\t1" for n in range(40)] + ["q3\td4\t1", "q3\td5\t0", "q50\td50\t0"]
-    write_text(folder / "qrels" / "train.tsv", "\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n")
-    return folder
-
-
-def settings(model: Path, data: Path, out: Path, **changes: Any) -> Finetune:
-    values = {
-        "model": str(model),
-        "data": data,
-        "out": out,
-        "representation": {"dimensions": 16, "top_k": 20},
-        "batch_size": 8,
-        "log_every": 1,
-        "steps": 3,
-        "dtype": "fp32",
-    }
-    return Finetune.model_validate({**values, **changes})
+    return write_beir(tmp_path_factory.mktemp("beir") / "set")
 
 
 def test_pairs_of_a_beir_folder(beir: Path) -> None:
@@ -174,24 +139,24 @@ def test_hard_negatives(pairs: Path) -> None:
         assert not set(found[query]) & set(data.positives[query])
 
 
-@pytest.mark.parametrize("kind", ["hybrid", "dense", "sparse"])
+@pytest.mark.parametrize("kind", ["hybrid", "cls", "bow", "aggregated"])
 @pytest.mark.parametrize("source", ["pairs", "beir"])
 def test_loss_falls_for_every_kind(
     kind: str, source: str, model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     data = request.getfixturevalue(source)
-    representation = {"kind": kind, "dimensions": 16, "top_k": 20}
+    representation = {"kind": kind, "dimensions": 16, "top_k": 20, "aggregated_dimensions": 32}
     changes = {"representation": representation, "steps": 30, "learning_rate": 2e-3, "dropout": 0.0}
     run = finetune(settings(model, data, tmp_path / "out", **changes))
     assert len(run.log) == 30
     first, last = (sum(line["loss"] for line in lines) / 5 for lines in (run.log[:5], run.log[-5:]))
     assert last < first
-    assert ("hybrid" in run.log[0]) == (kind == "hybrid")
+    assert ("hybrid" in run.log[0]) == (kind in ("hybrid", "aggregated"))
     retriever = Retriever.load(run.retriever)
     assert retriever.representation.kind == kind
     encoded = retriever.encode_passages(TEXTS[:3])
-    assert (encoded.dense.shape[1] == 0) == (kind == "sparse")
-    assert (encoded.sparse.nnz == 0) == (kind == "dense")
+    assert encoded.dense.shape[1] == {"bow": 0, "aggregated": 48}.get(kind, 16)
+    assert (encoded.sparse.nnz == 0) == (kind in ("cls", "aggregated"))
 
 
 def test_same_seed_same_losses_and_weights(pairs: Path, model: Path, tmp_path: Path) -> None:

@@ -47,14 +47,14 @@ def settings(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     return {**base, **changes}
 
 
-def launch(folder: Path, jobs: list[dict[str, Any]], count: int = 2) -> None:
+def launch(folder: Path, jobs: list[dict[str, Any]], count: int = 2, module: str = "tests.stages.joint") -> None:
     """Run jobs in processes that see what torchrun would tell them."""
     write_json(folder / "jobs.json", jobs)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.stages.joint", str(folder / "jobs.json")]
+    command = [sys.executable, "-m", module, str(folder / "jobs.json")]
     running = [
         subprocess.Popen(
             command,

@@ -1,7 +1,8 @@
-"""The hybrid representation: a dense vector from [CLS] and a vocabulary vector from the ordinary tokens.
+"""The vectors of a text: a dense one from [CLS] and one over the vocabulary from the ordinary tokens.
 
 score(q, p) = a * dense_q . dense_p + b * sum over the passage's top-k of sparse_q[v] sparse_p[v]
-(DupMAE, equations 10 to 12, with part weights a and b).
+(DupMAE, equations 10 to 12, with part weights a and b). `cls` and `bow` keep one of the terms; `aggregated` folds the
+vocabulary vector to a fixed width, so that both terms are one product of dense vectors.
 """
 
 from __future__ import annotations
@@ -11,33 +12,52 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dupmae.nn.aggregation import fold
 from dupmae.nn.backbone import Backbone, pooled
+from dupmae.nn.cut_scores import cut_scores
 from dupmae.nn.vocabulary import vocabulary_max
 from dupmae.recipe import Representation
 
 
+class Texts(NamedTuple):
+    """A padded batch of texts: `ids` int64, `valid` and `special` bool, all [B, L]."""
+
+    ids: Tensor
+    valid: Tensor
+    special: Tensor
+
+
 class Vectors(NamedTuple):
-    """Both parts of a batch: `dense` [B, d'] and `sparse` [B, |V|] (None where the part is not used)."""
+    """Both parts of a batch (None where the part is not used).
+
+    Attributes:
+        dense: [B, d'].
+        sparse: [B, |V|], or [B, D] when it is folded; with `terms` the values at these entries only, [B, k].
+        terms: int64 [B, k] where the vocabulary part is cut to its k largest entries.
+    """
 
     dense: Tensor | None
     sparse: Tensor | None
+    terms: Tensor | None = None
 
 
 class HybridEncoder(nn.Module):
-    """A backbone with the parameters that turn its states into the hybrid vector.
+    """A backbone with the parameters that turn its states into the vectors.
 
     Parameters beside the backbone's: `projection` [d', d] (W_cls); `term_weights` [|V|], each entry's factor on
     both sides; `threshold`, taken from mu before the non-linearity; `log_scales` [2], the logarithms of a and b.
+    With untied towers queries go through `query_backbone`, and both towers share these parameters.
     """
 
-    def __init__(self, backbone: Backbone, settings: Representation) -> None:
+    def __init__(self, backbone: Backbone, settings: Representation, query_backbone: Backbone | None = None) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.query_backbone = backbone, query_backbone
         self.settings = settings
         self.projection = nn.Linear(backbone.width, settings.dimensions, bias=False)
         self.term_weights = nn.Parameter(torch.ones(backbone.output.weight.shape[0]))
         self.threshold = nn.Parameter(torch.zeros(()))
-        self.log_scales = nn.Parameter(torch.zeros(2))
+        self.log_scales = nn.Parameter(torch.tensor(settings.part_weights or [1.0, 1.0]).log())
+        self.log_scales.requires_grad_(settings.part_weights is None)
         if settings.dimensions == backbone.width:
             nn.init.eye_(self.projection.weight)
         else:
@@ -46,23 +66,39 @@ class HybridEncoder(nn.Module):
     @property
     def has_dense(self) -> bool:
         """Whether the score has a dense part."""
-        return self.settings.kind != "sparse"
+        return self.settings.kind != "bow"
 
     @property
     def has_sparse(self) -> bool:
-        """Whether the score has a vocabulary part."""
-        return self.settings.kind != "dense"
+        """Whether the score has a vocabulary part, folded or not."""
+        return self.settings.kind != "cls"
+
+    @property
+    def searched_width(self) -> int:
+        """Width of the dense vectors that are searched; 0 when there are none."""
+        folded = self.settings.aggregated_dimensions if self.settings.kind == "aggregated" else 0
+        return self.settings.dimensions + folded if self.has_dense else 0
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that no pre-training has seen."""
         return [*self.projection.parameters(), self.term_weights, self.threshold, self.log_scales]
 
-    def forward(self, input_ids: Tensor, valid: Tensor, special: Tensor) -> Vectors:
+    def own_state(self) -> dict[str, Tensor]:
+        """Parameters beside the backbones', by name."""
+        return {name: value for name, value in self.state_dict().items() if "backbone." not in name}
+
+    def forward(self, input_ids: Tensor, valid: Tensor, special: Tensor, queries: bool = False) -> Vectors:
         """Encode unmasked text; ids int64, valid and special bool, all [B, L]."""
-        hidden = self.backbone.hidden(input_ids, valid)
+        backbone = self._tower(queries)
+        hidden = backbone.hidden(input_ids, valid)
         dense = self._dense(hidden, valid) if self.has_dense else None
-        sparse = self.activate(self.maxima(hidden, valid, special)) if self.has_sparse else None
+        sparse = self.activate(_maxima(backbone, hidden, valid, special)) if self.has_sparse else None
+        if sparse is not None and self.settings.kind == "aggregated":
+            sparse = fold(sparse, self.settings.aggregated_dimensions)
         return Vectors(dense, sparse)
+
+    def _tower(self, queries: bool) -> Backbone:
+        return self.backbone if self.query_backbone is None or not queries else self.query_backbone
 
     def _dense(self, hidden: Tensor, valid: Tensor) -> Tensor:
         """h W_cls (DupMAE, equation 10), [B, d'], float32 (float64 for float64 states)."""
@@ -70,13 +106,9 @@ class HybridEncoder(nn.Module):
         vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
         return nn.functional.normalize(vector, dim=-1) if self.settings.normalize else vector
 
-    def maxima(self, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:
-        """mu over the ordinary tokens, [B, |V|]; a text without any is read at [CLS]."""
-        kept = valid & ~special
-        kept[:, 0] |= ~kept.any(1)
-        offsets = [0, *kept.sum(1).cumsum(0).tolist()]
-        output = self.backbone.output
-        return vocabulary_max(self.backbone.transform(hidden[kept]), output.weight, output.bias, offsets)
+    def maxima(self, texts: Texts) -> Tensor:
+        """mu over the ordinary tokens of passages, [B, |V|]; a text without any is read at [CLS]."""
+        return _maxima(self.backbone, self.backbone.hidden(texts.ids, texts.valid), texts.valid, texts.special)
 
     def activate(self, maxima: Tensor) -> Tensor:
         """Non-linearity and term weights over mu [B, |V|]."""
@@ -85,33 +117,52 @@ class HybridEncoder(nn.Module):
             positive = torch.log1p(positive)
         return positive * self.term_weights.clamp(min=0)
 
-    def top_k(self, sparse: Tensor) -> Tensor:
-        """Keep the k largest entries of each row [B, |V|] and zero the rest (DupMAE, section 3.3)."""
-        if self.settings.top_k >= sparse.shape[1]:
-            return sparse
-        best = sparse.detach().topk(self.settings.top_k, dim=1).indices
-        return sparse * torch.zeros_like(sparse, dtype=torch.bool).scatter_(1, best, True)
+    def cut(self, passages: Vectors) -> Vectors:
+        """Passages with the k largest entries of their vocabulary part (DupMAE, section 3.3); a folded one is kept."""
+        if passages.sparse is None or passages.terms is not None or self.settings.kind == "aggregated":
+            return passages
+        k = min(self.settings.top_k, passages.sparse.shape[1])
+        terms = passages.sparse.detach().topk(k, dim=1).indices
+        return Vectors(passages.dense, passages.sparse.gather(1, terms), terms)
 
     def scores(self, queries: Vectors, passages: Vectors) -> tuple[Tensor | None, Tensor | None]:
         """Dense and sparse share of every score, each [Q, P]; the passages' sparse part is cut to its top-k."""
+        passages = self.cut(passages)
         scales = self.log_scales.exp()
         dense = sparse = None
         if queries.dense is not None and passages.dense is not None:
             dense = scales[0] * (queries.dense @ passages.dense.T)
         if queries.sparse is not None and passages.sparse is not None:
-            sparse = scales[1] * (queries.sparse @ self.top_k(passages.sparse).T)
+            if passages.terms is None:
+                sparse = scales[1] * (queries.sparse @ passages.sparse.T)
+            else:
+                sparse = scales[1] * cut_scores(queries.sparse, passages.sparse, passages.terms)
         return dense, sparse
 
+    def shortened(self, vectors: Vectors, width: int) -> Vectors:
+        """The same with the first `width` dimensions of the dense part (Kusupati et al. 2022, section 3)."""
+        assert vectors.dense is not None
+        dense = vectors.dense[:, :width]
+        return vectors._replace(dense=nn.functional.normalize(dense, dim=-1) if self.settings.normalize else dense)
 
-def forward_by_length(encoder: HybridEncoder, ids: Tensor, valid: Tensor, special: Tensor, parts: int) -> Vectors:
-    """Encode [B, L] in `parts` groups of similar length, so that short texts carry little padding."""
-    lengths = valid.sum(1)
-    order = lengths.argsort(stable=True)
-    outputs = []
-    for rows in order.chunk(parts):
-        width = int(lengths[rows].max())
-        outputs.append(encoder(ids[rows, :width], valid[rows, :width], special[rows, :width]))
-    back = order.argsort()
-    dense = None if outputs[0].dense is None else torch.cat([part.dense for part in outputs])[back]
-    sparse = None if outputs[0].sparse is None else torch.cat([part.sparse for part in outputs])[back]
-    return Vectors(dense, sparse)
+    def searched(self, vectors: Vectors, weights: tuple[float, float] = (1.0, 1.0)) -> Vectors:
+        """The vectors of `forward` as they are searched, float32; an aggregated one is a dense vector alone.
+
+        Args:
+            weights: a and b for queries, ones for passages.
+        """
+        dense = None if vectors.dense is None else vectors.dense.float() * weights[0]
+        sparse = None if vectors.sparse is None else vectors.sparse.float() * weights[1]
+        if self.settings.kind != "aggregated":
+            return Vectors(dense, sparse)
+        assert dense is not None
+        assert sparse is not None
+        return Vectors(torch.cat([dense, sparse], 1), None)
+
+
+def _maxima(backbone: Backbone, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:
+    kept = valid & ~special
+    kept[:, 0] |= ~kept.any(1)
+    offsets = [0, *kept.sum(1).cumsum(0).tolist()]
+    output = backbone.output
+    return vocabulary_max(backbone.transform(hidden[kept]), output.weight, output.bias, offsets)

@@ -98,7 +98,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         judge.retriever("no-pretraining", tuned["no-pretraining"].retriever)
     steps = tuned["no-pretraining"].steps
     with clock.stage("finetune finetuned-dense"):
-        tuned["finetuned-dense"] = finetune(_finetune(settings, data, start, "finetuned-dense", steps, "dense"))
+        tuned["finetuned-dense"] = finetune(_finetune(settings, data, start, "finetuned-dense", steps, "cls"))
         judge.retriever("finetuned-dense", tuned["finetuned-dense"].retriever)
     # A quickstart begins anew: what an earlier one left here is its own.
     shutil.rmtree(settings.out / "pretraining", ignore_errors=True)
@@ -175,7 +175,7 @@ def _width(settings: Quickstart) -> int:
 def _as_it_comes(settings: Quickstart) -> RetrieverSettings:
     """How the starting encoder was meant to be read: mean pooling, unit length."""
     return RetrieverSettings(
-        representation=Representation(kind="dense", pooling="mean", normalize=True, dimensions=_width(settings)),
+        representation=Representation(kind="cls", pooling="mean", normalize=True, dimensions=_width(settings)),
         query_length=settings.finetune.query_length,
         passage_length=settings.finetune.passage_length,
     )
@@ -194,6 +194,8 @@ def _finetune(
         budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, (1 + settings.minutes) / 5)
         options["minutes"] = budget
     options |= {"model": model, "data": data / "training", "out": settings.out / name, "seed": settings.seed}
+    # A quickstart begins anew each time, and its minutes are for training.
+    options["save_every"] = 0
     return Finetune.model_validate(options)
 
 

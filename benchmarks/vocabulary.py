@@ -1,0 +1,169 @@
+"""The vocabulary part in training against SpladePooling: `python -m benchmarks.vocabulary --json`.
+
+Both turn the same encoder output, hidden states of passages [B, L, d], into log(1 + relu(maximum of the logits over
+the tokens)) with a random BERT head of 30,522 words, and pass a gradient back to states and head. The loss is the FLOPS
+regulariser: it reaches every active term of every passage, as no ranking loss does. Each runs in a process of its own,
+one after another. Memory is what a step adds to what the process held before its first: resident memory at its peak,
+or, on a GPU, what torch allocated. A variant that does not fit is named with its error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM
+
+from dupmae.models import resolve_dtype
+from dupmae.nn.backbone import Backbone
+from dupmae.nn.precision import LowPrecision
+from dupmae.nn.regularise import flops
+from dupmae.nn.representation import HybridEncoder, Texts
+from dupmae.recipe import Representation
+
+VOCABULARY = 30_522
+VARIANTS = ("ours", "splade_pooling")
+Step = Callable[[], Tensor]
+
+
+def main() -> None:
+    """Run every variant in a child process, or, in a child, one of them; print the figures."""
+    options = _options()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    if options.variant is not None:
+        print(json.dumps(_measure(options)))
+        return
+    apart = ("variant", "json", "threads")
+    result: dict[str, Any] = {
+        "settings": {name: value for name, value in vars(options).items() if name not in apart},
+        "threads": torch.get_num_threads(),
+        **{name: _child(name) for name in VARIANTS},
+    }
+    ours, theirs = (result[name] for name in VARIANTS)
+    if "error" not in ours and "error" not in theirs:
+        result["memory_ratio"] = ours["memory_bytes"] / theirs["memory_bytes"]
+        result["time_ratio"] = ours["step_seconds"]["median"] / theirs["step_seconds"]["median"]
+        result["loss_difference"] = abs(ours["loss"] - theirs["loss"]) / theirs["loss"]
+    print(json.dumps(result) if options.json else _table(result))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for name, default, meaning in (
+        ("batch", 32, "passages of a step"),
+        ("length", 140, "tokens of a passage"),
+        ("hidden", 384, "hidden size"),
+        ("steps", 5, "timed steps"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
+    parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the head")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _child(variant: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.vocabulary", *sys.argv[1:], "--variant", variant]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"ended by signal {-done.returncode}"]
+        return {"error": last[0]}
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a step, and the memory it takes."""
+    torch.manual_seed(0)
+    dtype, device = resolve_dtype(options.dtype), torch.device(options.device)
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=options.hidden, num_hidden_layers=1, num_attention_heads=options.hidden // 32
+    )
+    lm = BertForMaskedLM(config).to(device)
+    # Logits of a unit's spread, as those of trained heads; a random head's are near zero.
+    torch.nn.init.normal_(lm.get_output_embeddings().weight, std=options.hidden**-0.5)
+    states = torch.randn(options.batch, options.length, options.hidden, device=device).to(dtype).requires_grad_()
+    valid = torch.ones(options.batch, options.length, dtype=torch.bool, device=device)
+    loss = (_ours if options.variant == "ours" else _splade_pooling)(lm, states, valid, dtype)
+    seconds, memory, value = _timed(loss, options.steps, device)
+    spread = {"min": min(seconds), "median": median(seconds), "max": max(seconds)}
+    return {"step_seconds": spread, "memory_bytes": memory, "loss": value}
+
+
+def _ours(lm: Any, states: Tensor, valid: Tensor, dtype: torch.dtype) -> Step:
+    encoder = HybridEncoder(Backbone(lm), Representation(kind="bow")).to(states.device)
+    # The encoder's output is given: only what comes after it is measured.
+    encoder.backbone.hidden = lambda ids, valid: states  # type: ignore[method-assign]
+    model, special = LowPrecision(encoder, dtype), torch.zeros_like(valid)
+    texts = Texts(valid.long(), valid, special)
+    return lambda: flops(model(*texts).sparse.sum(0), len(valid))
+
+
+def _splade_pooling(lm: Any, states: Tensor, valid: Tensor, dtype: torch.dtype) -> Step:
+    from sentence_transformers.sparse_encoder.losses import FlopsLoss
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+    pooling, regulariser = SpladePooling("max").train(), FlopsLoss(None)
+
+    def loss() -> Tensor:
+        with torch.autocast(states.device.type, dtype, enabled=dtype != torch.float32):
+            logits = lm.cls(states)
+            found = pooling({"token_embeddings": logits, "attention_mask": valid.long()})
+        value: Tensor = regulariser.compute_loss_from_embeddings([found["sentence_embedding"].float()])
+        return value
+
+    return loss
+
+
+def _timed(loss: Step, steps: int, device: torch.device) -> tuple[list[float], int, float]:
+    """Seconds of each step after one to warm up, bytes that steps add, and the loss."""
+    before = _held(device)
+    moments, value = [], 0.0
+    for _ in range(steps + 2):
+        made = loss()
+        made.backward()  # type: ignore[no-untyped-call]
+        # Waits for the device.
+        value = made.item()
+        moments.append(time.perf_counter())
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _most_resident()
+    return [after - start for start, after in pairwise(moments)][1:], peak - before, value
+
+
+def _held(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _most_resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = []
+    for name in VARIANTS:
+        told = result[name]
+        shown = told.get("error") or (
+            "{min:.3f} / {median:.3f} / {max:.3f} s".format(**told["step_seconds"])
+            + f"  {told['memory_bytes'] / 2**20:,.0f} MiB"
+        )
+        lines.append(f"{name:16}{shown}")
+    ratios = ("memory_ratio", "time_ratio", "loss_difference")
+    return "\n".join([*lines, *(f"{name:16}{result[name]:.3g}" for name in ratios if name in result)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Fine-tuning runs in a process that may be one of several, with what their gradients were.
+
+    RANK=0 WORLD_SIZE=2 ... python -m tests.stages.joint_pairs JOBS
+
+JOBS is a JSON file: a list of settings of `Finetune`. Process 0 writes `OUT.safetensors` beside each retriever: the
+gradients of its first step, by parameter.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dupmae.recipe import Finetune
+from dupmae.stages import processes
+from dupmae.stages.finetune import finetune
+from dupmae.stages.loop import Loop
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Fine-tune, and keep the gradients of the first step that is done."""
+    kept: dict[str, Tensor] = {}
+    gradients = Loop._gradients
+
+    def keep(self: Loop) -> Any:
+        found = gradients(self)
+        if not kept:
+            named = self.inner.named_parameters()
+            kept.update({name: value.grad.clone() for name, value in named if value.grad is not None})
+        return found
+
+    Loop._gradients = keep  # type: ignore[method-assign]
+    try:
+        finetune(Finetune.model_validate(settings))
+    finally:
+        Loop._gradients = gradients  # type: ignore[method-assign]
+    if processes.rank() == 0:
+        save_file(kept, f"{settings['out']}.safetensors")
+
+
+def main(jobs: Path) -> None:
+    torch.set_num_threads(1)
+    for settings in json.loads(jobs.read_text()):
+        run(settings)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
