@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("dupmae")
 stderr = Console(stderr=True)
-_state = {"quiet": False}
+_state = {"quiet": False, "bar": False}
 
 
 def set_up(*, quiet: bool = False) -> None:
@@ -62,7 +62,10 @@ class Bar:
 
 @contextmanager
 def progress(title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
-    """Show a bar with count, time spent and time left (nothing in quiet mode or off a terminal)."""
+    """Show a bar with count, time spent and time left.
+
+    Nothing is shown in quiet mode, off a terminal, or while another bar is.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -73,9 +76,13 @@ def progress(title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    shown = not _state["quiet"] and stderr.is_terminal
-    with Progress(*columns, console=stderr, disable=not shown, transient=True) as bars:
-        yield Bar(bars, bars.add_task(title, total=total, note=""))
+    shown = stderr.is_terminal and not _state["quiet"] and not _state["bar"]
+    _state["bar"] |= shown
+    try:
+        with Progress(*columns, console=stderr, disable=not shown, transient=True) as bars:
+            yield Bar(bars, bars.add_task(title, total=total, note=""))
+    finally:
+        _state["bar"] &= not shown
 
 
 def track(items: Iterable[T], title: str, total: int | None = None, unit: str = "") -> Iterator[T]:

@@ -26,6 +26,7 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 # Settings nest three deep; a YAML alias can nest without end.
 DEEPEST = 8
+RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,22 @@ Origins = dict[str, _Origin]
 Tree = dict[str, Any]
 
 
+def find_recipe(name: str | Path | None, command: str) -> Path | None:
+    """The recipe that a command starts from: a file, the name of one that the package carries, or the command's own.
+
+    Raises:
+        DupmaeError: when there is neither file nor recipe of that name.
+    """
+    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if name is None:
+        return carried.get(command)
+    if Path(name).exists() or Path(name).suffix:
+        return Path(name)
+    if str(name) not in carried:
+        raise DupmaeError("no such recipe", where=name, fix=f"give a YAML file, or one of: {', '.join(carried)}")
+    return carried[str(name)]
+
+
 def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (), **given: Any) -> S:
     """Read the settings of one stage: the recipe, then the overrides, then what is given by name.
 
@@ -82,6 +99,32 @@ def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (
             before = tree.get(name)
             tree[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
             origins[name] = _Origin(f"--{name.replace('_', '-')}")
+    return _checked(kind, tree, origins, recipe)
+
+
+def load_part(
+    kind: type[S], part: str, values: Mapping[str, Any], *, recipe: Path | None, base: Path | None = None
+) -> S:
+    """The settings of a stage that stand in another recipe, under the name `part`.
+
+    Args:
+        values: what stands there; groups add to those of `base`.
+        recipe: the other recipe, whose lines errors name.
+        base: a recipe that the stage's settings start from.
+
+    Raises:
+        DupmaeError: as `load`.
+    """
+    tree, origins = ({}, {}) if base is None else _read(base)
+    for name, value in values.items():
+        before = tree.get(name)
+        tree[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
+    outer = {} if recipe is None else _read(recipe)[1]
+    origins |= {name.removeprefix(f"{part}."): origin for name, origin in outer.items() if name.startswith(f"{part}.")}
+    return _checked(kind, tree, origins, recipe)
+
+
+def _checked(kind: type[S], tree: Tree, origins: Origins, recipe: Path | None) -> S:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 A BEIR folder has `corpus.jsonl` ({_id, title, text}), `queries.jsonl` ({_id, text}) and
 `qrels/<split>.tsv` (query-id, corpus-id, score). Each file may be gzipped, with `.gz` at the end of its name.
-`read_corpus`, `read_queries`, `read_qrels`, `load_split`, `write_beir`, `read_pairs`.
+`read_corpus`, `stream_corpus`, `read_queries`, `read_qrels`, `load_split`, `write_beir`, `read_pairs`.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ def read_corpus(path: Path) -> list[Passage]:
     Raises:
         DupmaeError: missing or empty file, line not JSON, record without id or text, duplicate id.
     """
-    file = find_file(path, "corpus.jsonl") if path.is_dir() else path
+    file = _corpus_file(path)
     passages: dict[str, Passage] = {}
-    for line, record in read_records(file):
-        passage = _passage(record, file, line)
+    for line, passage in stream_corpus(path):
         if passage.id in passages:
             raise _duplicate(passage.id, file, line)
         passages[passage.id] = passage
@@ -65,6 +64,21 @@ def read_corpus(path: Path) -> list[Passage]:
     if blank:
         logger.warning("%s: %d of %d passages are blank", file, blank, len(passages))
     return list(passages.values())
+
+
+def stream_corpus(path: Path) -> Iterator[tuple[int, Passage]]:
+    """Give (line, passage) as `read_corpus` reads them, without holding them: ids are not compared.
+
+    Raises:
+        DupmaeError: missing or empty file, line not JSON, record without id or text.
+    """
+    file = _corpus_file(path)
+    for line, record in read_records(file):
+        yield line, _passage(record, file, line)
+
+
+def _corpus_file(path: Path) -> Path:
+    return find_file(path, "corpus.jsonl") if path.is_dir() else path
 
 
 def _passage(record: Record, file: Path, line: int) -> Passage:
@@ -96,7 +110,7 @@ def read_qrels(folder: Path, split: str) -> Qrels:
     Raises:
         DupmaeError: missing or empty file, malformed line, two different grades for one pair.
     """
-    file = _qrels_file(folder, split)
+    file = qrels_file(folder, split)
     return _gather(_judgements(file), file)
 
 
@@ -106,7 +120,7 @@ def load_split(folder: Path, split: str) -> tuple[list[Passage], Queries, Qrels]
     Raises:
         DupmaeError: as the readers, and for a qrels line that names an unknown query or passage.
     """
-    file = _qrels_file(folder, split)
+    file = qrels_file(folder, split)
     passages, queries = read_corpus(folder), read_queries(folder)
     qrels = _gather(_known(_judgements(file), file, {passage.id for passage in passages}, queries), file)
     return passages, {name: text for name, text in queries.items() if name in qrels}, qrels
@@ -128,7 +142,12 @@ def find_file(folder: Path, name: str) -> Path:
     raise DupmaeError(problem, where=folder, fix="a BEIR folder has corpus.jsonl, queries.jsonl and qrels/")
 
 
-def _qrels_file(folder: Path, split: str) -> Path:
+def qrels_file(folder: Path, split: str) -> Path:
+    """The file of a split's judgements.
+
+    Raises:
+        DupmaeError: when there is none, naming the splits that there are.
+    """
     for file in (folder / "qrels" / f"{split}.tsv", folder / "qrels" / f"{split}.tsv.gz"):
         if file.is_file():
             return file

@@ -21,7 +21,7 @@ NO_PASSAGE = -1
 """Fills the places of a result for which no passage shares a word with the query."""
 
 # A block of scores is held at once: 256 queries that each match 10,000 passages take 20 MB.
-_BLOCK = 256
+BLOCK = 256
 
 
 class BM25:
@@ -63,11 +63,11 @@ class BM25:
         """
         indices = np.full((len(queries), k), NO_PASSAGE, dtype=np.int64)
         scores = np.zeros((len(queries), k), dtype=np.float32)
-        for start in range(0, len(queries), _BLOCK):
-            found = self._term_counts(queries[start : start + _BLOCK]) @ self._weights
+        for start in range(0, len(queries), BLOCK):
+            found = self._term_counts(queries[start : start + BLOCK]) @ self._weights
             for row in range(found.shape[0]):
                 span = slice(found.indptr[row], found.indptr[row + 1])
-                passages, values = _best(found.indices[span], found.data[span], k)
+                passages, values = best(found.indices[span], found.data[span], k)
                 indices[start + row, : len(passages)] = passages
                 scores[start + row, : len(values)] = values
         return indices, scores
@@ -82,9 +82,10 @@ class BM25:
         return csr_array((counts, columns, offsets), shape=(len(queries), len(self._vocabulary)))
 
 
-def _best(
+def best(
     passages: npt.NDArray[np.integer], values: npt.NDArray[np.float32], k: int
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.float32]]:
+    """The `k` largest values of one row with their passages, best first; ties go to the earlier passage."""
     if len(values) > k:
         # Every passage tied with the last place stays in, so that which of them wins is not left to chance.
         kept = np.flatnonzero(values >= np.partition(values, -k)[-k])

@@ -1,0 +1,196 @@
+"""`dupmae distill`: a retriever trained towards a teacher's scores (DupMAE, section 3.3, third step)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dupmae.console import logger
+from dupmae.corpus.negatives import read_mined, read_scores, score_of
+from dupmae.corpus.training import TrainingData, open_training
+from dupmae.errors import DupmaeError
+from dupmae.models import device, resolve_dtype
+from dupmae.nn.backbone import set_dropout
+from dupmae.nn.contrastive import loss_weights
+from dupmae.nn.distillation import DistillationObjective
+from dupmae.recipe import Distill
+from dupmae.retriever import Retriever
+from dupmae.stages.finetune import Finetuned
+from dupmae.stages.loop import Plan
+from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData
+from dupmae.stages.training import parameter_groups, steps_within, train
+
+# What the authors give InfoNCE beside a divergence that is a mean over queries and passages.
+AUTHORS_WEIGHT = 1e-4
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Training pairs, and the teacher's score of each passage of a query by the passage's position."""
+
+    pairs: PairData
+    scores: list[dict[int, float]]
+
+
+def distill(settings: Distill) -> Finetuned:
+    """Train a retriever on what a teacher thinks of mined negatives, and save it to `out`.
+
+    Raises:
+        DupmaeError: for data that cannot be read, unknown ids, a blank passage, and a pair without a score.
+    """
+    torch.manual_seed(settings.seed)
+    judged = read_judged(settings)
+    retriever = Retriever.load(settings.retriever)
+    encoder = retriever.encoder.to(device()).train()
+    kept = retriever.settings
+    if settings.dropout is not None:
+        set_dropout(encoder, settings.dropout)
+    negatives = HardNegatives(judged.pairs, settings.negative_depth)
+
+    def data(steps: int) -> DistillationSteps:
+        return DistillationSteps(
+            judged,
+            negatives,
+            retriever.tokenizer,
+            steps=steps,
+            batch_size=settings.batch_size,
+            per_query=settings.negatives,
+            lengths=(kept.query_length, kept.passage_length),
+            prefixes=(kept.query_prefix, kept.passage_prefix),
+            seed=settings.seed,
+        )
+
+    model = DistillationObjective(encoder, resolve_dtype(settings.dtype), settings.chunk_size, settings.loss)
+    plan = _plan(settings, _weights(settings, retriever))
+    steps = _steps(settings, model, data, plan)
+    logger.info(f"distilling for {steps:,} steps on {len(judged.pairs.queries):,} queries")
+    log = train(model, data, plan, steps=steps)
+    saved = Retriever(encoder, retriever.tokenizer, kept).save(settings.out)
+    return Finetuned(saved, log, steps)
+
+
+def read_judged(settings: Distill) -> Judged:
+    """The mined pairs of a data set with the teacher's scores; queries left without a negative are passed over.
+
+    Raises:
+        DupmaeError: for unknown ids, a blank passage, a pair without a score, and fewer than two queries.
+    """
+    data = open_training(settings.data, settings.split)
+    scores = read_scores(settings.scores)
+    items = [item for _, item in _mined(settings.mined, data) if item.negatives]
+    if len(items) < 2:
+        raise DupmaeError("fewer than two queries with a negative", where=settings.mined, fix="mine more queries")
+    passages = [(item, [*item.positives, *item.negatives[: settings.negative_depth]]) for item in items]
+    texts = data.texts({name for _, names in passages for name in names}, settings.mined)
+    position = {name: place for place, name in enumerate(texts)}
+    judged = [
+        {position[name]: score_of(scores, item.query, name, settings.scores) for name in names}
+        for item, names in passages
+    ]
+    pairs = PairData(
+        list(texts.values()),
+        [data.queries[item.query] for item in items],
+        [[position[name] for name in item.positives] for item in items],
+        [[position[name] for name in item.negatives[: settings.negative_depth]] for item in items],
+    )
+    return Judged(pairs, judged)
+
+
+def _mined(path: Path, data: TrainingData) -> Any:
+    for line, item in read_mined(path):
+        if item.query not in data.queries:
+            problem = f"unknown query {item.query}"
+            raise DupmaeError(problem, where=path, line=line, fix="mine from this data set")
+        yield line, item
+
+
+class DistillationSteps(FinetuningSteps):
+    """The batches of fine-tuning with the teacher's scores, as `DistillationObjective` takes them."""
+
+    def __init__(self, judged: Judged, *arguments: Any, **options: Any) -> None:
+        super().__init__(judged.pairs, *arguments, **options)
+        self._scores = judged.scores
+
+    def part(self, step: int, part: int, parts: int) -> dict[str, Tensor] | None:
+        """As for fine-tuning, with `group`, `teacher` and `group_valid` of its queries."""
+        item = super().part(step, part, parts)
+        if item is None:
+            return None
+        queries = self._queries(step)
+        drawn = self._passages(step, queries)
+        rows = np.array_split(np.arange(len(queries)), parts)[part]
+        groups = [self._judged(queries[row], drawn[row]) for row in rows]
+        # A part's passages stand rank by rank: all positives, all first negatives, and so on.
+        places = torch.arange(len(rows))[:, None] + len(rows) * torch.arange(1 + self._per_query)
+        item["group"] = item["start"] + places
+        item["teacher"] = torch.tensor([[score or 0.0 for score in group] for group in groups])
+        item["group_valid"] = torch.tensor([[score is not None for score in group] for group in groups])
+        return item
+
+    def _judged(self, query: int, passages: Sequence[int]) -> list[float | None]:
+        """The teacher's scores of a query's passages; None for one that only fills up, or that is there twice."""
+        seen: set[int] = set()
+        found: list[float | None] = []
+        for place in passages:
+            found.append(None if place in seen else self._scores[query].get(place))
+            seen.add(place)
+        return found
+
+
+def _weights(settings: Distill, retriever: Retriever) -> dict[str, float]:
+    """What each term counts: the loss once, and the contrastive terms of fine-tuning by their weight."""
+    weight = settings.contrastive_weight
+    if weight is None:
+        weight = AUTHORS_WEIGHT * (1 + settings.negatives)
+    terms = loss_weights(retriever.representation, settings.part_loss_weight)
+    regularisers = ("query_flops", "passage_flops")
+    scaled = {name: value * (1.0 if name in regularisers else weight) for name, value in terms.items()}
+    return {settings.loss: 1.0} | scaled
+
+
+def _steps(settings: Distill, model: DistillationObjective, data: Any, plan: Plan) -> int:
+    if settings.steps is not None:
+        return settings.steps
+    if settings.epochs is not None:
+        return max(1, round(settings.epochs * data(1).per_epoch))
+    if settings.minutes is None:
+        raise DupmaeError("none of steps, epochs, minutes is given", where="distill", fix="set one, e.g. epochs=4")
+    described = settings.model_dump(mode="json", include={"batch_size", "negatives", "chunk_size", "loss", "dtype"})
+    return steps_within(settings.minutes, model, data, plan, described | {"retriever": str(settings.retriever)})
+
+
+def _plan(settings: Distill, weights: Mapping[str, float]) -> Plan:
+    def groups(module: Any) -> list[dict[str, Any]]:
+        return parameter_groups(
+            module,
+            module.encoder.new_parameters(),
+            rate=settings.learning_rate,
+            new_rate=settings.new_learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+
+    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[tuple[dict[str, Tensor]], dict[str, Tensor]]:
+        return (batch,), module.counts(batch)
+
+    left_out = {"out", "resume", "save_every", "log_every", "max_bad_steps"}
+    return Plan(
+        out=settings.out.with_name(f"{settings.out.name}-training"),
+        groups=groups,
+        inputs=inputs,
+        weights=weights,
+        title="distilling",
+        warmup=settings.warmup,
+        log_every=settings.log_every,
+        seed=settings.seed,
+        max_bad_steps=settings.max_bad_steps,
+        same=settings.model_dump(mode="json", exclude=left_out),
+        save_every=settings.save_every or None,
+        checkpoints=settings.save_every != 0,
+        resume=settings.resume,
+    )
