@@ -191,7 +191,7 @@ def _finetune(
     }
     options["steps"] = steps or options["steps"]
     if options["steps"] is None:
-        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, (1 + settings.minutes) / 5)
+        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.1 + settings.minutes / 5)
         options["minutes"] = budget
     options |= {"model": model, "data": data / "training", "out": settings.out / name, "seed": settings.seed}
     # A quickstart begins anew each time, and its minutes are for training.
