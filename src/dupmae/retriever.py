@@ -1,7 +1,8 @@
 """A trained retriever: load, encode, score, save.
 
 A retriever folder is a plain Hugging Face masked LM with two files more: `representation.json`
-(settings of the hybrid vector) and `representation.safetensors` (its parameters).
+(settings of the vectors) and `representation.safetensors` (their parameters). Files for sentence-transformers
+(`dupmae.export.sentence_transformers`) and a model card stand beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,78 +18,121 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
-from torch import Tensor
 
 from dupmae import console
-from dupmae.batches import budget_batches
 from dupmae.corpus.tokenizers import load_tokenizer
+from dupmae.encoding import Worker, devices, encode
 from dupmae.errors import DupmaeError
+from dupmae.export.card import CARD_FILE, model_card
+from dupmae.export.sentence_transformers import write_modules
 from dupmae.files import new_folder, read_json, sha256, write_json
-from dupmae.models import device, open_backbone, resolve_dtype, silent_library
+from dupmae.models import open_backbone, resolve_dtype, silent_library
+from dupmae.nn.backbone import Backbone
 from dupmae.nn.representation import HybridEncoder
 from dupmae.recipe import Representation, RetrieverSettings
 from dupmae.vectors import Encoded, Sparse
 
 SETTINGS_FILE = "representation.json"
 PARAMETERS_FILE = "representation.safetensors"
+# Where the queries' tower stands when it is not the passages'.
+QUERY_FOLDER = "query"
 
 
 class Retriever:
-    """An encoder with its tokenizer and the settings it was trained with."""
+    """An encoder with its tokenizer and the settings it was trained with.
 
-    def __init__(self, encoder: HybridEncoder, tokenizer: Any, settings: RetrieverSettings) -> None:
+    Args:
+        dtype: what the encoder runs in; auto: bfloat16 where the hardware multiplies it natively.
+
+    Raises:
+        DupmaeError: when the tokenizer has entries that the model does not know.
+    """
+
+    def __init__(
+        self,
+        encoder: HybridEncoder,
+        tokenizer: Any,
+        settings: RetrieverSettings,
+        *,
+        dtype: Literal["auto", "bf16", "fp32"] = "auto",
+    ) -> None:
         self.encoder, self.tokenizer, self.settings = encoder.eval(), tokenizer, settings
+        self.dtype = dtype
         self.folder: Path | None = None
-        self._fast: HybridEncoder | None = None
+        self._workers: list[Worker] | None = None
+        if len(tokenizer) > self.vocabulary:
+            problem = f"the tokenizer has {len(tokenizer):,} entries, the model knows {self.vocabulary:,}"
+            raise DupmaeError(
+                problem, where=tokenizer.name_or_path or "tokenizer", fix="give the model's own tokenizer"
+            )
 
     @classmethod
-    def from_encoder(cls, model: str, settings: RetrieverSettings) -> Retriever:
+    def from_encoder(
+        cls, model: str, settings: RetrieverSettings, *, dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    ) -> Retriever:
         """A plain encoder or masked LM as it comes, seen as a retriever."""
         backbone, _ = open_backbone(model)
-        return cls(HybridEncoder(backbone, settings.representation), load_tokenizer(model), settings)
+        queries = copy.deepcopy(backbone) if settings.representation.towers == "untied" else None
+        encoder = HybridEncoder(backbone, settings.representation, queries)
+        return cls(encoder, load_tokenizer(model), settings, dtype=dtype)
 
     @classmethod
-    def load(cls, path: str | Path) -> Retriever:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        settings: RetrieverSettings | None = None,
+        dtype: Literal["auto", "bf16", "fp32"] = "auto",
+    ) -> Retriever:
         """Open a retriever folder.
 
+        Args:
+            settings: other than those it was trained with; a warning names what differs.
+
         Raises:
-            DupmaeError: when a file is missing, damaged or of another version.
+            DupmaeError: when a file is missing, damaged or of another version, or the settings do not fit it.
         """
         path = Path(path)
-        if not (path / SETTINGS_FILE).exists():
-            raise DupmaeError("not a retriever folder", where=path, fix=f"{SETTINGS_FILE} is missing; run finetune")
-        try:
-            settings = RetrieverSettings.model_validate(read_json(path / SETTINGS_FILE))
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise DupmaeError(message, where=path / SETTINGS_FILE, fix="use the version that wrote it") from None
-        retriever = cls.from_encoder(str(path), settings)
-        try:
-            result = retriever.encoder.load_state_dict(load_file(path / PARAMETERS_FILE), strict=False)
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise DupmaeError(f"damaged: {reason}", where=path / PARAMETERS_FILE, fix="run finetune again") from None
-        missing = [name for name in result.missing_keys if not name.startswith("backbone.")]
-        if missing:
-            raise DupmaeError(f"lacks {missing[0]}", where=path / PARAMETERS_FILE, fix="run finetune again")
+        kept = _read_settings(path)
+        if settings is not None:
+            _warn_of_differences(path, kept, settings)
+        used = settings or kept
+        backbone, _ = open_backbone(str(path))
+        untied = used.representation.towers == "untied"
+        queries = open_backbone(str(path / QUERY_FOLDER))[0] if untied else None
+        encoder = HybridEncoder(backbone, used.representation, queries)
+        _load_parameters(encoder, path / PARAMETERS_FILE)
+        retriever = cls(encoder, load_tokenizer(path), used, dtype=dtype)
         retriever.folder = path
         return retriever
 
     def save(self, path: str | Path) -> Path:
-        """Write the retriever folder whole."""
+        """Write the retriever folder whole, with what sentence-transformers needs to open it and a model card.
+
+        The threshold goes into the bias of the vocabulary head, which changes neither the vectors nor what the
+        head predicts.
+        """
         path = Path(path)
         with new_folder(path) as folder, silent_library():
-            self.encoder.backbone.lm.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-            state = {n: p.contiguous() for n, p in self.encoder.state_dict().items() if not n.startswith("backbone.")}
+            encoder = _threshold_in_bias(self.encoder)
+            # Every call leaves its length in the tokenizer, which would be saved with it.
+            self.tokenizer.backend_tokenizer.no_truncation()
+            self.tokenizer.backend_tokenizer.no_padding()
+            for tower, place in ((encoder.backbone, folder), (encoder.query_backbone, folder / QUERY_FOLDER)):
+                if tower is not None:
+                    tower.lm.save_pretrained(place)
+                    self.tokenizer.save_pretrained(place)
+                    write_modules(place, tower, encoder, self.tokenizer, self.settings)
+            state = {name: value.contiguous() for name, value in encoder.own_state().items()}
             save_file(state, folder / PARAMETERS_FILE)
             write_json(folder / SETTINGS_FILE, self.settings.model_dump(mode="json"))
+            (folder / CARD_FILE).write_text(model_card(encoder, self.settings, name=path.name), encoding="utf-8")
         self.folder = path
         return path
 
     @property
     def representation(self) -> Representation:
-        """Settings of the hybrid vector."""
+        """Settings of the vectors."""
         return self.settings.representation
 
     @property
@@ -98,8 +142,8 @@ class Retriever:
 
     @property
     def dimensions(self) -> int:
-        """Width d' of the dense part; 0 when there is none."""
-        return self.representation.dimensions if self.encoder.has_dense else 0
+        """Width of the dense vectors; 0 when there are none."""
+        return self.encoder.searched_width
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of the files that make the vectors.
@@ -109,26 +153,26 @@ class Retriever:
         """
         if self.folder is None:
             raise DupmaeError("a retriever has no fingerprint before it is saved", fix="call save first")
-        names = ("config.json", "model.safetensors", "tokenizer.json", PARAMETERS_FILE, SETTINGS_FILE)
+        names = ["config.json", "model.safetensors", "tokenizer.json", PARAMETERS_FILE, SETTINGS_FILE]
+        if self.encoder.query_backbone is not None:
+            names.append(f"{QUERY_FOLDER}/model.safetensors")
         return {name: sha256(self.folder / name) for name in names}
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Encoded:
-        """Encode queries; part weights are folded in here, and all of mu is kept (DupMAE, section 3.3)."""
-        limit = self.settings.query_length
-        return Encoded.concatenate(list(self._batches(texts, limit, batch_tokens, queries=True, ordered=True)))
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
+        """Encode queries; part weights are folded in here, and all of mu is kept (DupMAE, section 3.3).
 
-    def encode_passages(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Encoded:
+        Args:
+            batch_tokens: tokens of a batch, padding included; None: what suits the device.
+        """
+        return self._joined(self._encoded(texts, batch_tokens, queries=True))
+
+    def encode_passages(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
         """Encode passages; each keeps the top-k of its vocabulary part."""
-        return Encoded.concatenate(list(self.passage_batches(texts, batch_tokens=batch_tokens)))
+        return self._joined(self.passage_batches(texts, batch_tokens=batch_tokens))
 
-    def passage_batches(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Iterator[Encoded]:
+    def passage_batches(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[Encoded]:
         """Encoded passages in the order of `texts`, block by block, in memory that does not grow with them."""
-        block = 20_000
-        with console.progress("encoding", len(texts), "passages") as bar:
-            for start in range(0, len(texts), block):
-                part = texts[start : start + block]
-                limit = self.settings.passage_length
-                yield from self._batches(part, limit, batch_tokens, queries=False, ordered=True, bar=bar)
+        yield from self._encoded(texts, batch_tokens, queries=False)
 
     def score(self, queries: Encoded, passages: Encoded) -> np.ndarray:
         """Every score, [Q, P] float32 (DupMAE, equation 12)."""
@@ -136,67 +180,76 @@ class Retriever:
         scores: np.ndarray = dense + (queries.sparse @ passages.sparse.T).toarray()
         return scores
 
-    def _batches(
-        self,
-        texts: Sequence[str],
-        limit: int,
-        batch_tokens: int,
-        *,
-        queries: bool,
-        ordered: bool,
-        bar: console.Bar | None = None,
-    ) -> Iterator[Encoded]:
-        ids = self.tokenizer(list(texts), truncation=True, max_length=limit, add_special_tokens=True)["input_ids"]
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        order = np.argsort(lengths, kind="stable")
-        done = []
-        for rows in budget_batches(lengths, batch_tokens, order):
-            done.append(self._encode([ids[row] for row in rows], queries=queries))
-            if bar is not None:
-                bar.advance(len(rows))
-        if done:
-            joined = Encoded.concatenate(done)
-            back = np.argsort(order)
-            yield Encoded(joined.dense[back], joined.sparse[back])
+    def _joined(self, batches: Iterator[Encoded]) -> Encoded:
+        found = list(batches)
+        if found:
+            return Encoded.concatenate(found)
+        nothing: Sparse = csr_array(np.zeros((0, self.vocabulary), dtype=np.float32))
+        return Encoded(np.zeros((0, self.dimensions), dtype=np.float32), nothing)
 
-    @torch.inference_mode()
-    def _encode(self, rows: list[list[int]], *, queries: bool) -> Encoded:
-        encoder = self._inference_encoder()
-        input_ids = torch.full((len(rows), max(map(len, rows))), int(self.tokenizer.pad_token_id))
-        for place, row in enumerate(rows):
-            input_ids[place, : len(row)] = torch.tensor(row)
-        valid = torch.arange(input_ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-        special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
-        where = device()
-        vectors = encoder(input_ids.to(where), valid.to(where), special.to(where))
-        scales = self.encoder.log_scales.exp().cpu()
-        dense = np.zeros((len(rows), 0), dtype=np.float32)
-        if vectors.dense is not None:
-            dense = (vectors.dense.float().cpu() * (scales[0] if queries else 1.0)).numpy()
-        values = torch.zeros(len(rows), self.vocabulary) if vectors.sparse is None else vectors.sparse.float().cpu()
-        keep = None if queries else self.representation.top_k
-        return Encoded(dense, _rows(values * (scales[1] if queries else 1.0), keep))
+    def _encoded(self, texts: Sequence[str], batch_tokens: int | None, *, queries: bool) -> Iterator[Encoded]:
+        told = self.settings
+        with console.progress("encoding", len(texts), "queries" if queries else "passages") as bar:
+            yield from encode(
+                self._prepared(),
+                self.tokenizer,
+                texts,
+                prefix=told.query_prefix if queries else told.passage_prefix,
+                limit=told.query_length if queries else told.passage_length,
+                vocabulary=self.vocabulary,
+                keep=None if queries else self.representation.top_k,
+                queries=queries,
+                batch_tokens=batch_tokens,
+                bar=bar,
+            )
 
-    def _inference_encoder(self) -> HybridEncoder:
-        """A copy in bfloat16 where the hardware multiplies it natively, made at the first call."""
-        if self._fast is None:
-            self._fast = copy.deepcopy(self.encoder).to(device=device(), dtype=resolve_dtype("auto")).eval()
-        return self._fast
+    def _prepared(self) -> list[Worker]:
+        """An encoder for inference on each device, made at the first call."""
+        if self._workers is None:
+            special, pad = self.tokenizer.all_special_ids, int(self.tokenizer.pad_token_id)
+            dtype = resolve_dtype(self.dtype)
+            self._workers = [Worker(self.encoder, where, dtype, special, pad) for where in devices()]
+        return self._workers
 
 
-def _rows(values: Tensor, keep: int | None) -> Sparse:
-    """The positive entries of [B, |V|] as sparse rows, at most the `keep` largest of each."""
-    if keep is not None and keep < values.shape[1]:
-        best, columns = values.topk(keep, dim=1)
-        kept = best > 0
-        indices, data = columns[kept].numpy(), best[kept].numpy()
-        counts = kept.sum(1).numpy()
-    else:
-        kept = values > 0
-        indices, data = kept.nonzero()[:, 1].numpy(), values[kept].numpy()
-        counts = kept.sum(1).numpy()
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    shape = (values.shape[0], values.shape[1])
-    matrix = csr_array((data, indices.astype(np.int32), bounds.astype(np.int32)), shape=shape)
-    matrix.sort_indices()
-    return matrix
+def _read_settings(path: Path) -> RetrieverSettings:
+    if not (path / SETTINGS_FILE).exists():
+        raise DupmaeError("not a retriever folder", where=path, fix=f"{SETTINGS_FILE} is missing; run finetune")
+    try:
+        return RetrieverSettings.model_validate(read_json(path / SETTINGS_FILE))
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise DupmaeError(message, where=path / SETTINGS_FILE, fix="use the version that wrote it") from None
+
+
+def _warn_of_differences(path: Path, kept: RetrieverSettings, used: RetrieverSettings) -> None:
+    """Name every setting that is not the one the retriever was trained with."""
+    trained = kept.model_dump() | kept.representation.model_dump()
+    given = used.model_dump() | used.representation.model_dump()
+    for name, value in given.items():
+        if name != "representation" and value != trained[name]:
+            console.logger.warning("%s: trained with %s=%s, loaded with %s", path, name, trained[name], value)
+
+
+def _load_parameters(encoder: HybridEncoder, file: Path) -> None:
+    try:
+        result = encoder.load_state_dict(load_file(file), strict=False)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DupmaeError(f"damaged or of other settings: {reason}", where=file, fix="run finetune again") from None
+    missing = [name for name in result.missing_keys if name in encoder.own_state()]
+    if missing:
+        raise DupmaeError(f"lacks {missing[0]}", where=file, fix="run finetune again")
+
+
+@torch.no_grad()
+def _threshold_in_bias(encoder: HybridEncoder) -> HybridEncoder:
+    """A copy that takes the threshold from the vocabulary head's biases; where the head has none, as it is."""
+    encoder = copy.deepcopy(encoder)
+    towers: list[Backbone] = [tower for tower in (encoder.backbone, encoder.query_backbone) if tower is not None]
+    biases = [tower.output.bias for tower in towers]
+    if all(isinstance(bias, torch.nn.Parameter) for bias in biases):
+        for bias in biases:
+            bias.sub_(encoder.threshold)
+        encoder.threshold.zero_()
+    return encoder

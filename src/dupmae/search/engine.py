@@ -118,14 +118,14 @@ class Searcher:
 
 
 def index_passages(
-    out: Path, retriever: Retriever, passages: Sequence[Passage], *, batch_tokens: int = 8192
+    out: Path, retriever: Retriever, passages: Sequence[Passage], *, batch_tokens: int | None = None
 ) -> HybridIndex:
     """Encode passages and write their index, which records the retriever so that `Searcher.open` finds it.
 
     Args:
         out: folder of the index.
         retriever: loaded from a folder or saved to one.
-        batch_tokens: tokens per encoding batch, padding included.
+        batch_tokens: tokens per encoding batch, padding included; None: what suits the device.
 
     Raises:
         DupmaeError: when `out` is or holds the retriever's folder, there are no passages, or the file system

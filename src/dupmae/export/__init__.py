@@ -1,0 +1,1 @@
+"""Retrievers for other tools: sentence-transformers, ONNX, the Hugging Face hub, mteb."""
