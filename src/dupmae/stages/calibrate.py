@@ -24,7 +24,7 @@ def idf_weights(pairs: PairData, tokenizer: Any, vocabulary: int) -> Tensor:
     The factor stands on both sides of the product, so a matching term counts once with its idf.
     """
     counts = np.zeros(vocabulary)
-    sample = pairs.passages[:: max(1, len(pairs.passages) // 20_000)]
+    sample = pairs.passages[:: max(1, len(pairs.passages) // 10_000)]
     for start in range(0, len(sample), 1000):
         texts = sample[start : start + 1000]
         for ids in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]:
