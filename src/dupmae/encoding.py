@@ -22,11 +22,14 @@ from torch import Tensor
 
 from dupmae import console
 from dupmae.batches import Indices, budget_batches
+from dupmae.memory import trim
 from dupmae.nn.representation import HybridEncoder
 from dupmae.vectors import Encoded, Sparse
 
 # Texts that are sorted together. Sorting more of them saves no padding, and their vectors wait in memory.
 BLOCK = 20_000
+# Batches of ever other shapes leave holes in the heap.
+BATCHES_BETWEEN_TRIMS = 50
 # Tokens of a batch by kind of device: on a CPU what its caches hold, on a GPU what keeps it busy.
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
 
@@ -106,7 +109,9 @@ class Worker:
     ) -> list[_Batch]:
         """Encode the texts of each batch; `keep` is the top-k of the vocabulary part."""
         done = []
-        for rows in batches:
+        for number, rows in enumerate(batches, 1):
+            if number % BATCHES_BETWEEN_TRIMS == 0:
+                trim()
             ids, valid = (part.to(self.device, non_blocking=True) for part in tokens.padded(rows, self._pad))
             found = self._encoder(ids, valid, self._special[ids], queries)
             vectors = self._encoder.searched(found, self._scales if queries else (1.0, 1.0))

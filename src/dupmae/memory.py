@@ -7,8 +7,9 @@ import gc
 import platform
 import resource
 
-# Parameters of glibc's mallopt (malloc.h).
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+# Parameters of glibc's mallopt (malloc.h), and the largest block that it lets the heap hold.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGEST = 32 * 2**20
 
 
 def peak_bytes() -> int:
@@ -24,7 +25,8 @@ def keep_pages() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_MAX, 0)
+        # Larger blocks are still mapped anew: in the heap of a run of many stages they leave gigabytes of holes.
+        library.mallopt(_MMAP_THRESHOLD, _LARGEST)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
@@ -36,5 +38,10 @@ def release() -> None:
     """
     # A Trainer and its model refer to each other: without this they stay until the collector happens to run.
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return free heap pages to the system, without looking for garbage first."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
