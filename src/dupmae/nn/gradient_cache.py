@@ -71,7 +71,8 @@ class PairEncoder(nn.Module):
     @property
     def encoder(self) -> HybridEncoder:
         """The encoder with its master weights."""
-        found: HybridEncoder = self.groups.inner.encoder
+        found = self.groups.inner.encoder
+        assert isinstance(found, HybridEncoder)
         return found
 
     def forward(self, item: dict[str, Tensor]) -> tuple[Side, Side]:
