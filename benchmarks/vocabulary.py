@@ -122,7 +122,7 @@ def _splade_pooling(lm: Any, states: Tensor, valid: Tensor, dtype: torch.dtype) 
         with torch.autocast(states.device.type, dtype, enabled=dtype != torch.float32):
             logits = lm.cls(states)
             found = pooling({"token_embeddings": logits, "attention_mask": valid.long()})
-        value: Tensor = regulariser.compute_loss_from_embeddings([found["sentence_embedding"].float()])
+        value: Tensor = regulariser.compute_loss_from_embeddings(found["sentence_embedding"].float())
         return value
 
     return loss

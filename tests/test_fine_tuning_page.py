@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,10 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         words = [*shlex.split(text)[1:], "representation.dimensions=8"]
         assert call(*words) == 0, capsys.readouterr().err
     assert len(lines) == 4
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code.replace("128", "4"), names)
+    assert names["retriever"].dimensions == 4
     assert Retriever.load("flat").dimensions == 20
     assert call("report", "retriever-training") == 0
 

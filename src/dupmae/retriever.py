@@ -233,7 +233,11 @@ def _warn_of_differences(path: Path, kept: RetrieverSettings, used: RetrieverSet
 
 def _load_parameters(encoder: HybridEncoder, file: Path) -> None:
     try:
-        result = encoder.load_state_dict(load_file(file), strict=False)
+        state = load_file(file)
+        if "projection.weight" in state:
+            # The first dimensions of a dense vector are a shorter one, trained as such with matryoshka.
+            state["projection.weight"] = state["projection.weight"][: encoder.settings.dimensions]
+        result = encoder.load_state_dict(state, strict=False)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise DupmaeError(f"damaged or of other settings: {reason}", where=file, fix="run finetune again") from None

@@ -125,3 +125,15 @@ def test_flops_makes_vectors_shorter(pairs: Path, model: Path, tmp_path: Path) -
         counts.append(Retriever.load(run.retriever).encode_passages(TEXTS).sparse.nnz)
         assert ("passage_flops" in run.log[0]) == (weight > 0)
     assert counts[1] < 0.8 * counts[0]
+
+
+def test_a_shorter_dense_part_is_the_first_dimensions(pairs: Path, model: Path, tmp_path: Path) -> None:
+    representation = {"dimensions": 16, "top_k": 20, "matryoshka": [8]}
+    whole = Retriever.load(finetune(settings(model, pairs, tmp_path / "out", representation=representation)).retriever)
+    chosen = Representation.model_validate(representation | {"dimensions": 8, "matryoshka": []})
+    short = Retriever.load(
+        tmp_path / "out", settings=whole.settings.model_copy(update={"representation": chosen}), dtype="fp32"
+    )
+    assert short.dimensions == 8
+    found = Retriever.load(tmp_path / "out", dtype="fp32").encode_passages(TEXTS[:3])
+    np.testing.assert_allclose(short.encode_passages(TEXTS[:3]).dense, found.dense[:, :8], rtol=1e-4, atol=1e-5)
