@@ -119,7 +119,20 @@ def test_a_recipe_in_another_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Quickstart", "Prepare", "Pretrain", "Finetune", "Index", "Evaluate", "Plan", "Report"]
+    "name",
+    [
+        "Quickstart",
+        "Prepare",
+        "Pretrain",
+        "Finetune",
+        "Index",
+        "Evaluate",
+        "Plan",
+        "Report",
+        "Mine",
+        "Rerank",
+        "Distill",
+    ],
 )
 def test_every_setting_is_described_and_its_default_can_be_written(name: str) -> None:
     kind = getattr(recipe, name)

@@ -20,7 +20,6 @@ from dupmae.files import MARKER
 if TYPE_CHECKING:
     from dupmae.search.engine import Hit
 
-RECIPES = Path(__file__).parent / "recipes"
 SNIPPET_WIDTH, SNIPPET_LINES = 96, 2
 SHOWN_WORDS = 8
 # GPUs of a common node.
@@ -33,22 +32,6 @@ class Outcome:
 
     result: dict[str, Any]
     text: str
-
-
-def find_recipe(name: str | Path | None, command: str) -> Path | None:
-    """The recipe that a command starts from: a file, the name of one that the package carries, or the command's own.
-
-    Raises:
-        DupmaeError: when there is neither file nor recipe of that name.
-    """
-    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-    if name is None:
-        return carried.get(command)
-    if Path(name).exists() or Path(name).suffix:
-        return Path(name)
-    if str(name) not in carried:
-        raise DupmaeError("no such recipe", where=name, fix=f"give a YAML file, or one of: {', '.join(carried)}")
-    return carried[str(name)]
 
 
 def quickstart(settings: recipe.Quickstart) -> Outcome:
@@ -145,6 +128,75 @@ def finetune(settings: recipe.Finetune) -> Outcome:
     return Outcome(result, _wrote(done.retriever, {"": told}, after))
 
 
+def mine(settings: recipe.Mine) -> Outcome:
+    """Training data to hard negatives."""
+    from dupmae.stages.mine import mine as run
+
+    done = run(settings)
+    after = _command("teach", "--data", settings.data, "--mined", done.file, "--model", "MODEL", "--out", "teacher")
+    result = {"file": str(done.file), "queries": done.queries, "negatives": done.negatives, "without": done.without}
+    told = f"{done.negatives:,} negatives of {done.queries:,} queries, {done.without:,} queries have none"
+    return Outcome({**result, "next": after}, _wrote(done.file, {"": told}, after))
+
+
+def teach(settings: recipe.Teach) -> Outcome:
+    """Hard negatives to a cross-encoder and its scores."""
+    from dupmae.stages.teach import teach as run
+
+    done = run(settings)
+    retriever = settings.out.with_name("retriever")
+    words = ("--retriever", retriever, "--data", settings.data, "--mined", settings.mined, "--scores", done.scores)
+    after = _command("distill", *words, "--out", settings.out.with_name("distilled"), "epochs=1")
+    result = {"teacher": str(done.teacher), "scores": str(done.scores), "pairs": done.pairs, "steps": done.steps}
+    told = {done.scores.name: f"{done.pairs:,} scored pairs"}
+    if settings.teacher is None:
+        told = {done.teacher.name: f"a cross-encoder, after {done.steps:,} steps"} | told
+    return Outcome({**result, "next": after}, _wrote(settings.out, told, after))
+
+
+def rerank(settings: recipe.Rerank) -> Outcome:
+    """A run in a cross-encoder's order, and its metrics."""
+    from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE
+    from dupmae.stages.rerank import rerank as run
+
+    result = run(settings)
+    rows = [f"{name:<13} {value:.4f}" for name, value in result["metrics"].items()]
+    told = {METRICS_FILE: f"the best {settings.depth:,} of each query in a new order", RUN_FILE: "the rankings"}
+    after = _command(
+        "teach", "--data", settings.data, "--mined", "MINED", "--out", "OUT", f"teacher={settings.teacher}"
+    )
+    return Outcome({**result, "next": after}, "\n".join([*rows, "", _wrote(settings.out, told, after)]))
+
+
+def distill(settings: recipe.Distill) -> Outcome:
+    """A retriever and a teacher's scores to a better retriever."""
+    _check_folder(settings.out, replaced=True)
+    from dupmae.stages.distill import distill as run
+
+    done = run(settings)
+    index = settings.out.with_name("index")
+    after = _command("index", "--retriever", done.retriever, "--data", settings.data, "--out", index)
+    result = {"retriever": str(done.retriever), "steps": done.steps, "last": _last(done.log), "next": after}
+    told = f"a retriever, after {done.steps:,} steps{_losses(done.log)}"
+    return Outcome(result, _wrote(done.retriever, {"": told}, after))
+
+
+def run(settings: recipe.Chain, file: Path | None) -> Outcome:
+    """Several stages, one after another."""
+    from dupmae.stages.chain import chain
+
+    ran = chain(settings, file)
+    rows = []
+    for stage in ran:
+        metrics = "  ".join(f"{name} {value:.4f}" for name, value in (stage.metrics or {}).items())
+        took = "finished before" if stage.before else f"{stage.seconds:,.1f} s"
+        rows.append(f"{stage.name:<16} {took:>15}  {metrics}".rstrip())
+    after = _command("run", file or "RECIPE", "--out", settings.out)
+    result = {"stages": [{**asdict(stage), "out": str(stage.out)} for stage in ran], "next": after}
+    told = {"chain.json": "what is finished: the same command runs the rest, or what has changed"}
+    return Outcome(result, "\n".join([*rows, "", _wrote(settings.out, told, after)]))
+
+
 def index(settings: recipe.Index) -> Outcome:
     """A retriever and a corpus to a searchable folder."""
     _check_folder(settings.out, replaced=True)
@@ -170,6 +222,24 @@ def evaluate(settings: recipe.Evaluate) -> Outcome:
     index = settings.retriever.with_name("index")
     after = _command("index", "--retriever", settings.retriever, "--data", settings.data, "--out", index)
     return Outcome({**result, "next": after}, "\n".join([*rows, "", _wrote(settings.out, told, after)]))
+
+
+def export(settings: recipe.Export) -> Outcome:
+    """A retriever as a folder for other people and tools."""
+    _check_folder(settings.out, replaced=True)
+    from dupmae.stages.export import ONNX_FOLDER
+    from dupmae.stages.export import export as run
+
+    done = run(settings)
+    told = {"": "opens in dupmae and in sentence-transformers", "README.md": "the model card"}
+    if done.onnx_difference is not None:
+        told[ONNX_FOLDER] = f"at most {done.onnx_difference:.1e} from torch"
+    result = {"folder": str(done.folder), "onnx_difference": done.onnx_difference, "address": done.address}
+    after = _command("export", "--retriever", settings.retriever, "--out", settings.out, "--push", "OWNER/NAME")
+    if done.address is not None:
+        told[""] += f"; pushed to {done.address}"
+        after = _command("index", "--retriever", settings.out, "--data", "CORPUS", "--out", "INDEX")
+    return Outcome({**result, "next": after}, _wrote(settings.out, told, after))
 
 
 def search(path: Path, query: str, k: int) -> Outcome:

@@ -124,6 +124,12 @@ def load_part(
     return _checked(kind, tree, origins, recipe)
 
 
+def line_of(recipe: Path, name: str) -> int | None:
+    """The line of a recipe that a setting stands in."""
+    origin = _read(recipe)[1].get(name)
+    return None if origin is None else origin.line
+
+
 def _checked(kind: type[S], tree: Tree, origins: Origins, recipe: Path | None) -> S:
     try:
         return kind.model_validate(tree)
@@ -287,4 +293,4 @@ def _written(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "{}"
-    return str(value)
+    return str(value) or "''"

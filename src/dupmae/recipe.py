@@ -384,7 +384,9 @@ class Teach(Settings):
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
     model: str | None = Field(None, description="encoder to start from, folder or hub name")
     teacher: Path | None = Field(None, description="cross-encoder that only scores, nothing is trained")
-    length: int = Field(200, ge=8, description="tokens of query and passage together")
+    length: int | None = Field(
+        None, ge=8, description="tokens of query and passage together; none: 200 to train, else what the teacher says"
+    )
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: epochs")
     epochs: float = Field(1.0, gt=0, description="passes over all positives, when steps are not given")
     batch_size: int = Field(8, ge=1, description="groups of a positive and its negatives per step")
@@ -417,7 +419,9 @@ class Rerank(Settings):
     out: Path = Field(description="folder for metrics.json and run.trec")
     split: str = Field("test", description="name of the qrels file")
     depth: int = Field(100, ge=1, description="best passages of each query that are put in a new order")
-    length: int = Field(200, ge=8, description="tokens of query and passage together")
+    length: int | None = Field(
+        None, ge=8, description="tokens of query and passage together; none: what the teacher says"
+    )
     batch_size: int = Field(128, ge=1, description="pairs scored at once")
 
     @model_validator(mode="after")

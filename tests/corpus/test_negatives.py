@@ -29,7 +29,7 @@ def lines(*records: Any) -> str:
 
 def test_mined_files_come_back(tmp_path: Path) -> None:
     write_mined(tmp_path / "negatives.jsonl", MINED)
-    assert [item for _, item in read_mined(tmp_path / "negatives.jsonl")] == MINED
+    assert list(read_mined(tmp_path / "negatives.jsonl")) == MINED
     assert read_negatives(tmp_path / "negatives.jsonl", {"q1", "q2"}) == {"q1": ["p2", "p3"], "q2": []}
 
 

@@ -32,7 +32,7 @@ def word_scores(data: Path, mined: Path, out: Path, share: float = 1.0) -> Path:
     """Scores of every pair by shared words; of the given share of the queries only."""
     training = open_training(data)
     texts = {passage.id: passage.content for _, passage in training.passages()}
-    items = [item for _, item in read_mined(mined)]
+    items = list(read_mined(mined))
     scores = []
     for item in items[: round(share * len(items))]:
         words = set(training.queries[item.query].split())

@@ -74,7 +74,7 @@ def steps_of(chosen: Distill, steps: int = 40) -> DistillationSteps:
 def test_a_batch_carries_the_scores_of_its_passages(negatives: int, start: Path, tmp_path: Path) -> None:
     chosen = settings(start, tmp_path / "out", negatives=negatives)
     steps, scores = steps_of(chosen), read_scores(chosen.scores)
-    items = [item for _, item in read_mined(chosen.mined)]
+    items = list(read_mined(chosen.mined))
     pairs = steps.data
     assert len(pairs.queries) == QUERIES
     for step in (0, 5, 13):
@@ -120,7 +120,7 @@ def test_parts_are_the_whole_batch(start: Path, tmp_path: Path) -> None:
 
 def held_out(start: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The mined queries in two files: those to train on, and the others."""
-    items = [item for _, item in read_mined(start / "mined" / "negatives.jsonl")]
+    items = list(read_mined(start / "mined" / "negatives.jsonl"))
     files = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
     write_mined(files[0], [item for place, item in enumerate(items) if place % 3])
     write_mined(files[1], [item for place, item in enumerate(items) if place % 3 == 0])

@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mined(folder: Path, out: Path, **changes: Any) -> list[MinedQuery]:
     done = mine(Mine.model_validate({"data": folder / "data", "out": out, "depth": 10, **changes}))
-    found = [item for _, item in read_mined(done.file)]
+    found = list(read_mined(done.file))
     counts = [len(item.negatives) for item in found]
     assert (done.queries, done.negatives, done.without) == (len(found), sum(counts), counts.count(0))
     return found
@@ -196,7 +196,7 @@ FAULTS = [
     ("qrels/train.tsv", lambda text: text + "q1\tnowhere\t1\n", ", line 27: unknown passage nowhere"),
     ("qrels/train.tsv", lambda text: text + "nobody\td1\t1\n", ", line 27: unknown query nobody"),
     ("corpus.jsonl", lambda text: text.replace(TEXTS[3], " ", 1), ", line 4: passage d3 is blank"),
-    ("corpus.jsonl", lambda text: text.replace('"d9"', '"d8"'), ": an id comes twice"),
+    ("corpus.jsonl", lambda text: text.replace('"copy9"', '"copy6"'), ", line 64: duplicate id copy6"),
 ]
 
 
@@ -207,7 +207,4 @@ def test_faults_have_file_and_line(
     file = spoilt(folder, tmp_path, name, change)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    if "comes twice" not in told:
-        assert said.startswith(f"dupmae: {file}{told}")
-    else:
-        assert "unknown passage d9" in said or said.startswith(f"dupmae: {file}{told}")
+    assert said.startswith(f"dupmae: {file}{told}")

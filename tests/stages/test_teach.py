@@ -78,7 +78,7 @@ def test_a_teacher_learns_and_scores_every_pair(start: Path, tmp_path: Path) -> 
     assert len(history) == done.steps == 40
     assert sum(history[-10:]) < 0.8 * sum(history[:10])
     assert not (tmp_path / "out-training").exists()
-    items = [item for _, item in read_mined(mined)]
+    items = list(read_mined(mined))
     scores = read_scores(done.scores)
     assert {query: list(found) for query, found in scores.items()} == {
         item.query: [*item.positives, *item.negatives] for item in items
@@ -161,6 +161,13 @@ def test_a_run_of_something_else(old: str, new: str, kind: str, start: Path, tmp
     values = {"teacher": start / "model", "data": start / "data", "run": tmp_path / "run.trec"}
     with pytest.raises(DupmaeError, match=f"run.trec: unknown {kind}"):
         rerank(Rerank.model_validate({**values, "out": tmp_path / "out"}))
+
+
+def test_texts_longer_than_the_model_are_refused(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(DupmaeError, match="length: the model takes 128 tokens"):
+        run(start, tmp_path / "out", length=129)
+    assert open_teacher(str(start / "model")).max_seq_length == 128
+    assert open_teacher(str(run(start, tmp_path / "short", steps=1).teacher)).max_seq_length == 64
 
 
 def test_model_or_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 from dupmae.corpus.lines import Record, read_lines, read_records, text_field
 from dupmae.errors import DupmaeError
@@ -43,14 +44,19 @@ def write_mined(path: Path, mined: Iterable[MinedQuery]) -> None:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def read_mined(path: Path) -> Iterator[tuple[int, MinedQuery]]:
-    """Give (line, query with its negatives) of a file written by `write_mined`.
+def read_mined(path: Path, known: Container[str] | None = None) -> Iterator[MinedQuery]:
+    """Give the queries with their negatives of a file written by `write_mined`.
+
+    Args:
+        known: the ids of the queries that there are.
 
     Raises:
-        DupmaeError: for a record without its fields, and for a query without a positive.
+        DupmaeError: for a record without its fields, an unknown query, and a query without a positive.
     """
     for line, record in read_records(path):
         query = text_field(record, ("query_id",), path, line)
+        if known is not None and query not in known:
+            raise DupmaeError(f"unknown query {query}", where=path, line=line, fix="mine from this data set")
         positives = _ids(record, "positive_ids", path, line)
         if not positives:
             raise DupmaeError(f"query {query} without a positive", where=path, line=line, fix="remove the line")
@@ -58,7 +64,7 @@ def read_mined(path: Path) -> Iterator[tuple[int, MinedQuery]]:
         scores = record.get("scores")
         if not isinstance(scores, list) or len(scores) != len(negatives):
             raise DupmaeError("not one score a negative", where=path, line=line, fix="mine again")
-        yield line, MinedQuery(query, positives, negatives, scores)
+        yield MinedQuery(query, positives, negatives, scores)
 
 
 def read_negatives(path: Path, queries: Container[str]) -> dict[str, list[str]]:
@@ -76,7 +82,8 @@ def read_negatives(path: Path, queries: Container[str]) -> dict[str, list[str]]:
         found = _from_triples(path)
     else:
         _, first = next(read_records(path))
-        found = _from_mined(path, queries) if "query_id" in first else _from_systems(path)
+        by_id = "query_id" in first
+        found = ((item.query, item.negatives) for item in read_mined(path, queries)) if by_id else _from_systems(path)
     kept: dict[str, dict[str, None]] = {}
     for query, negatives in found:
         if query in queries:
@@ -84,13 +91,6 @@ def read_negatives(path: Path, queries: Container[str]) -> dict[str, list[str]]:
     if not kept:
         raise DupmaeError("names none of the queries", where=path, fix="give the negatives of this data set")
     return {query: list(negatives) for query, negatives in kept.items()}
-
-
-def _from_mined(path: Path, queries: Container[str]) -> Iterator[tuple[str, list[str]]]:
-    for line, item in read_mined(path):
-        if item.query not in queries:
-            raise DupmaeError(f"unknown query {item.query}", where=path, line=line, fix="mine from this data set")
-        yield item.query, item.negatives
 
 
 def _from_triples(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -106,7 +106,7 @@ def _from_triples(path: Path) -> Iterator[tuple[str, list[str]]]:
 def _from_systems(path: Path) -> Iterator[tuple[str, list[str]]]:
     for line, record in read_records(path):
         query, found = text_field(record, ("qid",), path, line), record.get("neg")
-        lists = list(found.values()) if isinstance(found, dict) else [found]
+        lists: list[Any] = list(found.values()) if isinstance(found, dict) else [found]
         if not all(isinstance(entry, list) for entry in lists):
             raise DupmaeError("`neg` is no list of ids", where=path, line=line, fix="mend or remove the line")
         ranked = chain.from_iterable(zip_longest(*lists))

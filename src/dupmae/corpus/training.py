@@ -74,6 +74,11 @@ def blank(passage: str, file: Path, line: int) -> DupmaeError:
     return DupmaeError(f"passage {passage} is blank", where=file, line=line, fix="give it a text or remove it")
 
 
+def duplicate(passage: str, file: Path, line: int) -> DupmaeError:
+    """The error for a passage whose id another one has."""
+    return DupmaeError(f"duplicate id {passage}", where=file, line=line, fix="give each record its own id")
+
+
 def open_training(path: Path, split: str = "train") -> TrainingData:
     """Open training data of any layout.
 

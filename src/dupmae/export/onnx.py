@@ -101,7 +101,7 @@ def write_onnx(folder: Path, retriever: Retriever) -> float:
 
 def _check_installed() -> None:
     try:
-        import onnxruntime  # noqa: F401
+        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise DupmaeError(f"{error.name} is not installed", where="onnx", fix='pip install "dupmae[onnx]"') from None
@@ -109,7 +109,7 @@ def _check_installed() -> None:
 
 def _difference(model: Path, graph: nn.Module, inputs: tuple[Tensor, Tensor]) -> float:
     """The largest difference of any number, over the whole batch and over each text by itself without padding."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     ids, mask = inputs

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dupmae.console import track
 from dupmae.corpus.beir import Passage
-from dupmae.corpus.training import TrainingData, blank
+from dupmae.corpus.training import TrainingData, blank, duplicate
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.bm25_blocks import BlockedBM25
 from dupmae.retriever import Retriever
@@ -102,7 +102,7 @@ class Candidates:
 
     positions: NDArray[np.int64]
     scores: NDArray[np.float32]
-    ids: pa.ChunkedArray
+    ids: pa.ChunkedArray[Any]
 
     def of(self, query: int) -> tuple[list[str], list[float]]:
         """Passage ids and scores of one query, best first."""
@@ -146,7 +146,7 @@ def _blocks(data: TrainingData, block: int) -> Iterator[list[Passage]]:
         yield passages
 
 
-def _survey(data: TrainingData, ranker: Ranker, block: int) -> tuple[pa.ChunkedArray, dict[int, list[int]]]:
+def _survey(data: TrainingData, ranker: Ranker, block: int) -> tuple[pa.ChunkedArray[Any], dict[int, list[int]]]:
     """Ids of all passages, and for each text that answers queries (by hash) those queries."""
     wanted: dict[str, list[int]] = {}
     for row, query in enumerate(data.queries):
@@ -170,8 +170,17 @@ def _survey(data: TrainingData, ranker: Ranker, block: int) -> tuple[pa.ChunkedA
         raise data.unknown(missing)
     ids = pa.chunked_array(chunks, pa.string())
     if pc.count_distinct(ids).as_py() < len(ids):
-        raise DupmaeError("an id comes twice", where=data.file, fix="give each passage its own id")
+        raise _first_duplicate(data)
     return ids, forbidden
+
+
+def _first_duplicate(data: TrainingData) -> DupmaeError:
+    seen: set[str] = set()
+    for line, passage in data.passages():
+        if passage.id in seen:
+            return duplicate(passage.id, data.file, line)
+        seen.add(passage.id)
+    raise AssertionError("there is none")
 
 
 def _hash(text: str) -> int:
@@ -239,7 +248,8 @@ class _Kept:
         hashes = np.concatenate([self.hashes[rows], hashes], axis=1)
         # Stable: among equals what was kept from an earlier block stays in front.
         order = np.argsort(-scores, axis=1, kind="stable")
-        positions, scores, hashes = (np.take_along_axis(part, order, 1) for part in (positions, scores, hashes))
+        positions, scores = np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
+        hashes = np.take_along_axis(hashes, order, 1)
         for row in range(len(positions)):
             _, first = np.unique(hashes[row][positions[row] != NOTHING], return_index=True)
             chosen = np.sort(first)[:depth]

@@ -12,6 +12,7 @@ import shutil
 import string
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from importlib import import_module
@@ -22,9 +23,10 @@ from dupmae import recipe as settings_of
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, remove_leftovers, sha256, write_json
-from dupmae.loading import find_recipe, load_part
+from dupmae.loading import find_recipe, line_of, load_part
 from dupmae.memory import release
 from dupmae.recipe import Chain, Settings
+from dupmae.stages import processes
 
 RECORD = "chain.json"
 # Name of a stage: its settings and the function that runs it.
@@ -85,6 +87,8 @@ def chain(settings: Chain, recipe: Path | None = None) -> list[Ran]:
     Raises:
         DupmaeError: for settings that a stage refuses, before any stage is run, and whatever a stage raises.
     """
+    if processes.count() > 1:
+        raise DupmaeError("works in one process only", where="run", fix="start it without torchrun")
     stages = stages_of(settings, recipe)
     settings.out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(settings.out)
@@ -117,20 +121,16 @@ def stages_of(settings: Chain, recipe: Path | None = None) -> list[Stage]:
     return stages
 
 
-class _placed:
-    """Put the name of a stage, and the recipe when nothing else is named, into its errors."""
-
-    def __init__(self, name: str, recipe: Path | None) -> None:
-        self._name, self._recipe = name, recipe
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, DupmaeError):
-            problem = f"stage {self._name}: {error.problem}"
-            where = error.where or self._recipe
-            raise DupmaeError(problem, where=where, line=error.line, fix=error.fix) from None
+@contextmanager
+def _placed(name: str, recipe: Path | None) -> Iterator[None]:
+    """Put the name of a stage into its errors, and its line in the recipe where they have no place of their own."""
+    try:
+        yield
+    except DupmaeError as error:
+        problem, where, line = f"stage {name}: {error.problem}", error.where, error.line
+        if recipe is not None and line is None and where in (None, recipe):
+            where, line = recipe, line_of(recipe, f"stages.{name}")
+        raise DupmaeError(problem, where=where, line=line, fix=error.fix) from None
 
 
 def _replaced(value: Any, known: Mapping[str, str]) -> Any:

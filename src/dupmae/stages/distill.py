@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dupmae.console import logger
 from dupmae.corpus.negatives import read_mined, read_scores, score_of
-from dupmae.corpus.training import TrainingData, open_training
+from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
 from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import set_dropout
@@ -21,6 +21,7 @@ from dupmae.nn.contrastive import loss_weights
 from dupmae.nn.distillation import DistillationObjective
 from dupmae.recipe import Distill
 from dupmae.retriever import Retriever
+from dupmae.stages import processes
 from dupmae.stages.finetune import Finetuned
 from dupmae.stages.loop import Plan
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData
@@ -44,6 +45,7 @@ def distill(settings: Distill) -> Finetuned:
     Raises:
         DupmaeError: for data that cannot be read, unknown ids, a blank passage, and a pair without a score.
     """
+    processes.join()
     torch.manual_seed(settings.seed)
     judged = read_judged(settings)
     retriever = Retriever.load(settings.retriever)
@@ -69,10 +71,13 @@ def distill(settings: Distill) -> Finetuned:
     model = DistillationObjective(encoder, resolve_dtype(settings.dtype), settings.chunk_size, settings.loss)
     plan = _plan(settings, _weights(settings, retriever))
     steps = _steps(settings, model, data, plan)
-    logger.info(f"distilling for {steps:,} steps on {len(judged.pairs.queries):,} queries")
+    if processes.rank() == 0:
+        logger.info(f"distilling for {steps:,} steps on {len(judged.pairs.queries):,} queries")
     log = train(model, data, plan, steps=steps)
-    saved = Retriever(encoder, retriever.tokenizer, kept).save(settings.out)
-    return Finetuned(saved, log, steps)
+    if processes.rank() == 0:
+        Retriever(encoder, retriever.tokenizer, kept).save(settings.out)
+    processes.join().wait_for_everyone()
+    return Finetuned(settings.out, log, steps)
 
 
 def read_judged(settings: Distill) -> Judged:
@@ -83,7 +88,7 @@ def read_judged(settings: Distill) -> Judged:
     """
     data = open_training(settings.data, settings.split)
     scores = read_scores(settings.scores)
-    items = [item for _, item in _mined(settings.mined, data) if item.negatives]
+    items = [item for item in read_mined(settings.mined, data.queries) if item.negatives]
     if len(items) < 2:
         raise DupmaeError("fewer than two queries with a negative", where=settings.mined, fix="mine more queries")
     passages = [(item, [*item.positives, *item.negatives[: settings.negative_depth]]) for item in items]
@@ -100,14 +105,6 @@ def read_judged(settings: Distill) -> Judged:
         [[position[name] for name in item.negatives[: settings.negative_depth]] for item in items],
     )
     return Judged(pairs, judged)
-
-
-def _mined(path: Path, data: TrainingData) -> Any:
-    for line, item in read_mined(path):
-        if item.query not in data.queries:
-            problem = f"unknown query {item.query}"
-            raise DupmaeError(problem, where=path, line=line, fix="mine from this data set")
-        yield line, item
 
 
 class DistillationSteps(FinetuningSteps):
@@ -158,7 +155,8 @@ def _steps(settings: Distill, model: DistillationObjective, data: Any, plan: Pla
     if settings.steps is not None:
         return settings.steps
     if settings.epochs is not None:
-        return max(1, round(settings.epochs * data(1).per_epoch))
+        per_epoch: int = data(1).per_epoch
+        return math.ceil(settings.epochs * per_epoch)
     if settings.minutes is None:
         raise DupmaeError("none of steps, epochs, minutes is given", where="distill", fix="set one, e.g. epochs=4")
     described = settings.model_dump(mode="json", include={"batch_size", "negatives", "chunk_size", "loss", "dtype"})

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dupmae.corpus.negatives import read_negatives
-from dupmae.corpus.training import TrainingData, blank, open_training
+from dupmae.corpus.training import TrainingData, blank, duplicate, open_training
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.bm25 import BM25
 
@@ -115,7 +115,7 @@ def _all_texts(data: TrainingData) -> dict[str, str]:
         if passage.id in positives and not passage.content:
             raise blank(passage.id, data.file, line)
         if passage.id in texts:
-            raise DupmaeError(f"passage {passage.id} is there twice", where=data.file, line=line, fix="remove one")
+            raise duplicate(passage.id, data.file, line)
         texts[passage.id] = passage.content
     return texts
 

@@ -19,12 +19,15 @@ import torch
 
 from dupmae.console import logger, progress, track
 from dupmae.corpus.negatives import MinedQuery, read_mined, write_scores
-from dupmae.corpus.training import TrainingData, open_training
+from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder, write_text
 from dupmae.models import resolve_dtype, silent_library
+from dupmae.nn.backbone import FAMILIES
 from dupmae.recipe import Teach
 
+# Tokens of query and passage together: the authors' teacher.
+LENGTH = 200
 TEACHER, SCORES, LOG = "cross-encoder", "scores.jsonl", "log.jsonl"
 # Queries whose pairs are scored in one call: enough for the library to sort them by length.
 SCORED = 256
@@ -49,7 +52,7 @@ def teach(settings: Teach) -> Taught:
     """
     check_installed()
     data = open_training(settings.data, settings.split)
-    mined = _mined(settings.mined, data)
+    mined = list(read_mined(settings.mined, data.queries))
     names = {name for item in mined for name in (*item.positives, *item.negatives)}
     texts = data.texts(names, settings.mined)
     teacher, steps = settings.teacher, 0
@@ -76,30 +79,37 @@ def check_installed() -> None:
         raise DupmaeError("needs the package sentence-transformers", where="teach", fix=fix) from None
 
 
-def _mined(path: Path, data: TrainingData) -> list[MinedQuery]:
-    found = []
-    for line, item in read_mined(path):
-        if item.query not in data.queries:
-            problem = f"unknown query {item.query}"
-            raise DupmaeError(problem, where=path, line=line, fix="mine from this data set")
-        found.append(item)
-    return found
+def open_teacher(model: str, length: int | None = None) -> Any:
+    """A cross-encoder with one output.
 
-
-def open_teacher(model: str, length: int) -> Any:
-    """A cross-encoder with one output; `length` is in tokens of query and passage together.
+    Args:
+        length: tokens of query and passage together; none: what the folder says.
 
     Raises:
-        DupmaeError: when none can be loaded.
+        DupmaeError: when none can be loaded, or the model does not take that many tokens.
     """
     from sentence_transformers import CrossEncoder
 
     try:
         with silent_library():
-            return CrossEncoder(model, num_labels=1, max_length=length)
+            teacher = CrossEncoder(model, num_labels=1, max_length=length)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
+    longest = _longest(teacher.config)
+    if length is not None and longest is not None and length > longest:
+        raise DupmaeError(f"the model takes {longest} tokens", where="length", fix=f"set length={longest} or less")
+    if longest is not None and (teacher.max_seq_length or math.inf) > longest:
+        teacher.max_seq_length = longest
+    return teacher
+
+
+def _longest(config: Any) -> int | None:
+    """Tokens that a model of a known family takes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or config.model_type not in FAMILIES:
+        return None
+    return int(positions) - FAMILIES[config.model_type].offset(config)
 
 
 def score_groups(
@@ -130,7 +140,7 @@ def _train(
         raise DupmaeError("no query has a negative", where=settings.mined, fix="mine deeper, or with a smaller margin")
     assert settings.model is not None
     torch.manual_seed(settings.seed)
-    model = open_teacher(settings.model, settings.length)
+    model = open_teacher(settings.model, settings.length or LENGTH)
     folder = settings.out.with_name(f"{settings.out.name}-training")
     last = _last_checkpoint(folder)
     if last is not None and not settings.resume:
@@ -197,7 +207,7 @@ def _groups(settings: Teach, queries: Mapping[str, str], mined: Sequence[MinedQu
 
     A label is the logarithm of a passage's share: 0 for the positive, minus infinity for the others.
     """
-    from datasets import Dataset
+    from datasets import Dataset  # type: ignore[import-untyped]
 
     def rows() -> Iterator[dict[str, Any]]:
         for place, item in enumerate(mined):
