@@ -65,7 +65,7 @@ def find_recipe(name: str | Path | None, command: str) -> Path | None:
     Raises:
         DupmaeError: when there is neither file nor recipe of that name.
     """
-    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"), key=lambda path: path.stem)}
     if name is None:
         return carried.get(command)
     if Path(name).exists() or Path(name).suffix:
