@@ -31,7 +31,7 @@ BLOCK = 20_000
 # Batches of ever other shapes leave holes in the heap.
 BATCHES_BETWEEN_TRIMS = 50
 # Tokens of a batch by kind of device: on a CPU what its caches hold, on a GPU what keeps it busy.
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 
 
 @dataclass(frozen=True, slots=True)
