@@ -17,7 +17,7 @@ from dupmae.corpus.beir import load_split
 from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.runs import read_run
 from dupmae.loading import describe
-from tests.tiny import beir_folder, call
+from tests.tiny import beir_folder, call, stand_in
 
 COMMAND = [sys.executable, "-m", "dupmae"]
 STAGES = {name: command for name, command in cli.COMMANDS.items() if command.settings}
@@ -192,7 +192,7 @@ def test_the_quickstart_starts_from_its_own_recipe(
         seen.append(settings)
         return commands.Outcome({"done": True}, "done")
 
-    monkeypatch.setattr(commands, "quickstart", quickstart)
+    stand_in(monkeypatch, "quickstart", quickstart)
     assert call("quickstart") == 0
     assert call("quickstart", "--minutes", "1", "--from-scratch", "--out", "x", "from_scratch.layers=1", "--json") == 0
     plain, scratch = seen
@@ -212,7 +212,7 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def prepare(settings: recipe.Prepare) -> commands.Outcome:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "prepare", prepare)
+    stand_in(monkeypatch, "prepare", prepare)
     assert call("prepare", "a.txt", "--out", "b") == 130
     assert capsys.readouterr().err == "dupmae: interrupted\n"
 
@@ -230,7 +230,7 @@ def test_a_full_disk_is_one_line_whoever_reports_it(
     def prepare(settings: recipe.Prepare) -> commands.Outcome:
         raise error
 
-    monkeypatch.setattr(commands, "prepare", prepare)
+    stand_in(monkeypatch, "prepare", prepare)
     assert call("prepare", "a.txt", "--out", "b") == 2
     printed = capsys.readouterr().err
     assert "No space left on device (free some space or choose another place)" in printed
@@ -241,15 +241,16 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     def prepare(settings: recipe.Prepare) -> commands.Outcome:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(commands, "prepare", prepare)
+    stand_in(monkeypatch, "prepare", prepare)
     with pytest.raises(RuntimeError, match="shapes differ"):
         call("prepare", "a.txt", "--out", "b")
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
     program = (
-        "import sys; from dupmae import cli, commands\n"
-        "commands.search = lambda *given: commands.Outcome({}, 'x' * 1_000_000)\n"
+        "import sys; from dataclasses import replace; from dupmae import cli, commands\n"
+        "run = lambda options: commands.Outcome({}, 'x' * 1_000_000)\n"
+        "commands.COMMANDS['search'] = replace(commands.COMMANDS['search'], run=run)\n"
         "sys.exit(cli.main(['search', 'index', 'words']))"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -15,7 +15,7 @@ from dupmae.corpus.tokenizers import train_wordpiece
 from dupmae.models import new_backbone
 from dupmae.recipe import FromScratch
 from dupmae.retriever import Retriever
-from tests.tiny import beir_folder, call, documents
+from tests.tiny import beir_folder, call, documents, stand_in
 
 PAGE = (Path(__file__).parent.parent / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
 SMALL = {
@@ -64,7 +64,7 @@ def test_the_launch_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(settings)
         return commands.Outcome({}, "")
 
-    monkeypatch.setattr(commands, "finetune", finetune)
+    stand_in(monkeypatch, "finetune", finetune)
     (line,) = [line for line in commands_of(PAGE) if line.startswith("torchrun")]
     assert call("finetune", *shlex.split(line.partition(" finetune ")[2])) == 0
     assert seen[0].batch_size == 128

@@ -13,7 +13,7 @@ import pytest
 from dupmae import commands, recipe
 from dupmae.evaluation.log import read_log
 from dupmae.stages.plan import PUBLISHED_PEAKS
-from tests.tiny import beir_folder, call
+from tests.tiny import beir_folder, call, stand_in
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "pretraining.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_every_launch_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append(settings)
         return commands.Outcome({}, "")
 
-    monkeypatch.setattr(commands, "pretrain", pretrain)
+    stand_in(monkeypatch, "pretrain", pretrain)
     lines = [line for line in launched(SCALING) if " pretrain " in line]
     for line in lines:
         launcher, _, words = line.rpartition("dupmae pretrain ")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import pytest
 import torch
 
 from dupmae import cli
+from dupmae.commands import COMMANDS, Outcome
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.corpus.tokenizers import train_wordpiece
 from dupmae.models import new_backbone
@@ -68,3 +71,8 @@ def call(*words: object) -> int:
     """Run a command in this process, as `dupmae WORDS` would; gives the exit code."""
     with unchanged_process():
         return cli.main([str(word) for word in words])
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Any], Outcome]) -> None:
+    """Let a command call `run` with its settings instead of its stage."""
+    monkeypatch.setitem(COMMANDS, name, replace(COMMANDS[name], run=run))

@@ -13,11 +13,10 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dupmae import __version__
+from dupmae.commands import COMMANDS, Command, Outcome
 from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError
 from dupmae.memory import keep_pages
 
@@ -28,72 +27,6 @@ OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 RECIPE_HELP = "YAML file with settings, or the name of a recipe that comes along"
 # How a full disk reads in the errors of the libraries that write weights and tokenizers.
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command: the settings class it takes, and which of the settings have a flag of their own.
-
-    Attributes:
-        words: the setting that words without `=` are for; `recipe` is the file of settings itself.
-    """
-
-    summary: str
-    settings: str = ""
-    flags: tuple[str, ...] = ()
-    switches: dict[str, Any] = field(default_factory=dict)
-    words: str = ""
-
-
-COMMANDS = {
-    "quickstart": Command(
-        "from the documentation of the installed packages to a measured retriever",
-        "Quickstart",
-        ("out", "minutes", "seed"),
-        {"from_scratch": {}},
-    ),
-    "prepare": Command("raw text to tokenised shards", "Prepare", ("out", "tokenizer"), words="inputs"),
-    "pretrain": Command(
-        "shards to an encoder", "Pretrain", ("data", "model", "out", "steps", "minutes", "seed"), {"resume": True}
-    ),
-    "report": Command("curves of a training run", "Report", words="run"),
-    "finetune": Command(
-        "an encoder and pairs to a retriever",
-        "Finetune",
-        ("model", "data", "out", "steps", "minutes", "seed"),
-        {"resume": True},
-    ),
-    "mine": Command("training data to hard negatives", "Mine", ("data", "retriever", "out")),
-    "teach": Command(
-        "hard negatives to a cross-encoder and its scores",
-        "Teach",
-        ("data", "mined", "model", "out", "steps", "seed"),
-        {"resume": True},
-    ),
-    "distill": Command(
-        "a retriever and a teacher's scores to a better retriever",
-        "Distill",
-        ("retriever", "data", "mined", "scores", "out", "steps", "minutes", "seed"),
-        {"resume": True},
-    ),
-    "index": Command("a retriever and a corpus to a searchable folder", "Index", ("retriever", "data", "out")),
-    "search": Command("ask an index"),
-    "evaluate": Command("metrics of a retriever on judged queries", "Evaluate", ("retriever", "data", "out", "split")),
-    "export": Command(
-        "a retriever with a model card for other tools, to ONNX, to a hub",
-        "Export",
-        ("retriever", "out", "license", "push"),
-        {"onnx": True},
-    ),
-    "rerank": Command("a TREC run in a cross-encoder's order", "Rerank", ("teacher", "data", "run", "out", "split")),
-    "run": Command("several stages, one after another, from one recipe", "Chain", ("out",), words="recipe"),
-    "plan": Command(
-        "time and cost of a pre-training recipe",
-        "Plan",
-        ("gpu", "count", "utilisation", "price", "like"),
-        words="recipe",
-    ),
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -155,12 +88,13 @@ def _run(arguments: Sequence[str]) -> None:
     name = top.parse_args(list(arguments)).command
     # What follows the command is its own affair: `dupmae search --help` is not `dupmae --help`.
     rest = list(arguments)[list(arguments).index(name) + 1 :]
-    parser = _search_parser() if name == "search" else _stage_parser(name)
+    command = COMMANDS[name]
+    parser = _parser(command)
     options = parser.parse_intermixed_args(rest)
     # Of the processes of one run only the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     _prepare_output(quiet=options.quiet or not first)
-    outcome = _search(options) if name == "search" else _stage(name, options)
+    outcome = command.run(options) if command.arguments else _run_with_settings(command, options)
     if not first:
         return
     print(json.dumps(outcome.result, ensure_ascii=False) if options.json else outcome.text)
@@ -171,16 +105,21 @@ def _command_list() -> str:
     return "\n".join(["commands:", *lines, "", "`dupmae COMMAND --help` tells more of each."])
 
 
-def _common(parser: Parser) -> None:
+def _parser(command: Command) -> Parser:
+    if command.arguments is None:
+        parser = _settings_parser(command)
+    else:
+        parser = Parser(f"dupmae {command.name}", _sentence(command), f"example: {command.example}")
+        command.arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error, only warnings")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object on standard output")
+    return parser
 
 
-def _stage_parser(name: str) -> Parser:
+def _settings_parser(command: Command) -> Parser:
     from dupmae import recipe
     from dupmae.loading import describe
 
-    command = COMMANDS[name]
     settings = {setting.name: setting for setting in describe(getattr(recipe, command.settings))}
     lines = []
     for setting in sorted(settings.values(), key=lambda setting: setting.default is not None):
@@ -188,7 +127,7 @@ def _stage_parser(name: str) -> Parser:
         told = f"{setting.description} [{setting.allowed}; {default}]".strip()
         lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     epilog = "\n".join(["settings, in the recipe or as NAME=VALUE:", *lines])
-    parser = Parser(f"dupmae {name}", f"{command.summary.capitalize()}.", epilog)
+    parser = Parser(f"dupmae {command.name}", _sentence(command), epilog)
     told = "settings, listed below"
     if command.words:
         meaning = RECIPE_HELP if command.words == "recipe" else settings[command.words].description
@@ -203,21 +142,15 @@ def _stage_parser(name: str) -> Parser:
     for switch, value in command.switches.items():
         told = settings[switch].description
         parser.add_argument(_flag(switch), dest=switch, action="store_const", const=value, help=told)
-    _common(parser)
     return parser
+
+
+def _sentence(command: Command) -> str:
+    return f"{command.summary.capitalize()}."
 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _search_parser() -> Parser:
-    parser = Parser("dupmae search", "Ask an index.", 'example: dupmae search runs/quickstart "read a csv in chunks"')
-    parser.add_argument("index", type=Path, metavar="INDEX", help="index folder, or a run's folder with index/ in it")
-    parser.add_argument("query", nargs="+", metavar="QUERY", help="what to look for")
-    parser.add_argument("--k", type=int, default=10, help="passages to show (default: 10)")
-    _common(parser)
-    return parser
 
 
 def _prepare_output(*, quiet: bool) -> None:
@@ -238,17 +171,10 @@ def _prepare_output(*, quiet: bool) -> None:
         warnings.simplefilter("ignore")
 
 
-def _search(options: argparse.Namespace) -> Any:
-    from dupmae import commands
-
-    return commands.search(options.index, " ".join(options.query), options.k)
-
-
-def _stage(name: str, options: argparse.Namespace) -> Any:
-    from dupmae import commands, recipe
+def _run_with_settings(command: Command, options: argparse.Namespace) -> Outcome:
+    from dupmae import recipe
     from dupmae.loading import find_recipe, load
 
-    command = COMMANDS[name]
     given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
     overrides = [word for word in options.words if OVERRIDE.match(word)]
     words = [word for word in options.words if not OVERRIDE.match(word)]
@@ -258,10 +184,10 @@ def _stage(name: str, options: argparse.Namespace) -> Any:
         given[command.words] = words[0]
     elif words:
         extra = words[1 if command.words else 0]
-        raise DupmaeError("not a setting", where=extra, fix=f"write NAME=VALUE; see `dupmae {name} --help`")
-    file = find_recipe(given.pop("recipe", None) or options.recipe, name)
+        raise DupmaeError("not a setting", where=extra, fix=f"write NAME=VALUE; see `dupmae {command.name} --help`")
+    file = find_recipe(given.pop("recipe", None) or options.recipe, command.name)
     settings = load(getattr(recipe, command.settings), file, overrides, **given)
-    return commands.run(settings, file) if name == "run" else getattr(commands, name)(settings)
+    return command.run(settings, file) if command.takes_file else command.run(settings)
 
 
 if __name__ == "__main__":

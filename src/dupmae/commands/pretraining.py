@@ -1,0 +1,104 @@
+"""The commands from raw text to an encoder: prepare, pretrain, plan, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, written
+
+if TYPE_CHECKING:
+    from dupmae import recipe
+
+# GPUs of a common node.
+NODE = 8
+
+
+def prepare(settings: recipe.Prepare) -> Outcome:
+    """Raw text to shards."""
+    check_folder(settings.out, replaced=True)
+    from dupmae.stages.prepare import prepare as run
+
+    done = run(settings)
+    counts = {"records": done.records, "tokens": done.tokens, "dropped": done.dropped, "shards": len(done.shards)}
+    told = f"{done.records:,} records, {done.tokens:,} tokens; {done.dropped:,} texts were too short"
+    out = settings.out.with_name("pretraining")
+    after = command_line("pretrain", "--data", settings.out, "--out", out, "minutes=8")
+    return written({"out": str(settings.out), **counts}, settings.out, {"": told}, after)
+
+
+def pretrain(settings: recipe.Pretrain) -> Outcome:
+    """Shards to an encoder."""
+    check_folder(settings.out, replaced=False)
+    from dupmae.stages.pretrain import pretrain as run
+
+    done = run(settings)
+    retriever = settings.out.with_name("retriever")
+    after = command_line("finetune", "--model", done.encoder, "--data", "PAIRS", "--out", retriever, "minutes=2")
+    result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / "log.jsonl")}
+    told = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", "log.jsonl": "every loss term"}
+    return written({**result, "last": last(done.log)}, settings.out, told, after)
+
+
+def plan(settings: recipe.Plan) -> Outcome:
+    """Time and cost of a pre-training recipe."""
+    from dupmae.stages.plan import plan as run
+
+    planned = run(settings)
+    result = {**asdict(planned), "flops": planned.flops, "gpu": settings.gpu, "count": settings.count}
+    shares = ", ".join(f"{name.replace('_', ' ')} {part / planned.flops:.0%}" for name, part in planned.parts.items())
+    cost = "not reckoned: give price=PRICE, of one for an hour"
+    if planned.cost is not None:
+        cost = f"{planned.cost:,.2f} at {settings.price:g} an hour each"
+    rows = {
+        "text": f"{planned.tokens:.3g} tokens in {planned.steps:,} steps of {settings.batch_tokens:,}",
+        "work": f"{planned.flops:.3g} FLOPs, counted forward and backward: {shares}",
+        "machine": f"{settings.count} x {settings.gpu} of {planned.peak / 1e12:,.3g} TFLOP/s ({planned.peak_source})",
+        "utilisation": f"{planned.utilisation:.1%} of that ({planned.utilisation_source})",
+        "time": f"{planned.hours:,.1f} hours, {planned.device_hours:,.1f} {settings.gpu} hours",
+        "cost": cost,
+    }
+    if planned.utilisation_source == "assumed":
+        rows["note"] = "nothing was measured on a GPU yet: utilisation=SHARE or like=RUN replaces the assumption"
+    lines = [f"{name:<12} {told}" for name, told in rows.items()]
+    after = command_line("pretrain", "--recipe", "RECIPE")
+    if settings.count > 1:
+        nodes = f"--nnodes {-(-settings.count // NODE)} " if settings.count > NODE else ""
+        after = f"torchrun {nodes}--nproc-per-node {min(settings.count, NODE)} -m {after}"
+    return Outcome({**result, "next": after}, "\n".join([*lines, f"next: {after}"]))
+
+
+def report(settings: recipe.Report) -> Outcome:
+    """The curves of a run."""
+    from dupmae.evaluation.curves import PAGE, PICTURE, write_curves
+
+    drawn = write_curves(settings.run)
+    encoder = settings.run / "encoder"
+    after = command_line("pretrain", "--recipe", "RECIPE", "--out", settings.run, "--resume")
+    if encoder.is_dir():
+        out = settings.run.with_name("retriever")
+        after = command_line("finetune", "--model", encoder, "--data", "PAIRS", "--out", out, "minutes=2")
+    told = {PAGE: f"{len(drawn['figures'])} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
+    return written(drawn, settings.run, told, after)
+
+
+COMMANDS = (
+    Command("prepare", "raw text to tokenised shards", prepare, "Prepare", ("out", "tokenizer"), words="inputs"),
+    Command(
+        "pretrain",
+        "shards to an encoder",
+        pretrain,
+        "Pretrain",
+        ("data", "model", "out", "steps", "minutes", "seed"),
+        {"resume": True},
+    ),
+    Command(
+        "plan",
+        "time and cost of a pre-training recipe",
+        plan,
+        "Plan",
+        ("gpu", "count", "utilisation", "price", "like"),
+        words="recipe",
+    ),
+    Command("report", "curves of a training run", report, "Report", words="run"),
+)

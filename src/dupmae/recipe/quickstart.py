@@ -1,0 +1,38 @@
+"""Settings of `dupmae quickstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from dupmae.recipe.base import Settings
+from dupmae.recipe.finetuning import FinetuneOptions
+from dupmae.recipe.pretraining import FromScratch, PretrainOptions
+
+
+class Quickstart(Settings):
+    """`dupmae quickstart`: the documentation of the installed packages to a measured hybrid retriever."""
+
+    out: Path = Field(Path("runs/quickstart"), description="run folder")
+    minutes: float = Field(8.0, gt=0, description="pre-training budget")
+    finetune_minutes: float | None = Field(
+        None, gt=0, description="budget of each fine-tuning; none: a fifth of minutes and 0.1, at most 2"
+    )
+    seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
+    from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")
+    vocabulary: int = Field(8000, ge=100, description="WordPiece entries of a start from nothing")
+    documents: int = Field(10_000, ge=100, description="documents that the evaluation searches in")
+    test_queries: int = Field(8000, ge=10, description="test queries at most")
+    roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
+    max_length: int = Field(128, ge=16, description="tokens per pre-training record")
+    pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
+    finetune: FinetuneOptions = Field(FinetuneOptions(), description="settings of every fine-tuning stage")
+
+    @model_validator(mode="after")
+    def _budgets_once(self) -> Quickstart:
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage.minutes is not None:
+                setting = "minutes" if name == "pretrain" else "finetune_minutes"
+                raise ValueError(f"{name}.minutes: give the budget as {setting}")
+        return self
