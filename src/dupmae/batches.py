@@ -192,6 +192,11 @@ class PretrainingSteps(Dataset[dict[str, Tensor]]):
         assert batch is not None
         return batch
 
+    @property
+    def per_epoch(self) -> int:
+        """Steps that go through as many batches as all corpora have."""
+        return sum(order.batches for order in self.order.orders)
+
     def step_lengths(self, step: int) -> Indices:
         """Tokens of each row of the joint batch of a step, int64 [B]; the widest says how much of it is padding."""
         return self.order[step][2]

@@ -121,14 +121,13 @@ def step_parts(shape: Shape, texts: Texts, objective: Objective, masking: Maskin
         "encoder": _dense(encoder_forward(shape, texts)),
         "mlm": _dense(vocabulary_forward(shape, masked)),
     }
-    if objective.kind == "mlm":
-        return parts
-    # The decoder is one layer of BERT's kind, whatever the backbone.
-    weights = 4 * shape.hidden**2 + 2 * shape.hidden * shape.intermediate
-    scored = texts.ordinary if objective.decoder == "enhanced" else masking.decoder_rate * texts.ordinary
-    parts["decoder"] = _dense(_layer(weights, shape.hidden, texts))
-    parts["decoder_vocabulary"] = _dense(vocabulary_forward(shape, scored))
-    if objective.kind == "dupmae":
+    if objective.decodes:
+        # The decoder is one layer of BERT's kind, whatever the backbone.
+        weights = 4 * shape.hidden**2 + 2 * shape.hidden * shape.intermediate
+        scored = texts.ordinary if objective.decoder == "enhanced" else masking.decoder_rate * texts.ordinary
+        parts["decoder"] = _dense(_layer(weights, shape.hidden, texts))
+        parts["decoder_vocabulary"] = _dense(vocabulary_forward(shape, scored))
+    if objective.bags:
         kept = texts.ordinary - masked if objective.bow == "paper" else texts.tokens - texts.count
         parts["bow"] = _bag_of_words(shape, kept, texts.count)
     return parts
@@ -137,6 +136,11 @@ def step_parts(shape: Shape, texts: Texts, objective: Objective, masking: Maskin
 def step_flops(shape: Shape, texts: Texts, objective: Objective, masking: Masking) -> float:
     """Operations of one pre-training step, forward and backward."""
     return sum(part.total for part in step_parts(shape, texts, objective, masking).values())
+
+
+def paired_flops(shape: Shape, texts: Texts) -> Part:
+    """Queries and passages through the encoder; a second pass of gradient caching and the scores are not counted."""
+    return _dense(encoder_forward(shape, texts))
 
 
 def _layer(weights: int, hidden: int, texts: Texts) -> float:

@@ -1,8 +1,8 @@
 """Training data of every layout as one thing: queries, the passages that answer them, and a way through all passages.
 
 `open_training` tells by the files what it is given: a BEIR folder, a folder of MS MARCO's files, a DPR file, JSON
-lines, parquet, or a data set of sentence-transformers. Passages are never held here: `TrainingData.texts` gives those
-asked for.
+lines, parquet, a data set of sentence-transformers, or natural language inference. Passages are never held here:
+`TrainingData.texts` gives those asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dupmae.corpus import beir, columns, dpr, msmarco
+from dupmae.corpus import beir, columns, dpr, msmarco, nli
 from dupmae.corpus.beir import Pair, Passage, Queries
 from dupmae.corpus.hub import hub_address
 from dupmae.corpus.lines import read_lines, read_records
@@ -95,7 +95,11 @@ def open_training(path: Path, split: str = "train") -> TrainingData:
         return _from_msmarco(path, split) if msmarco.is_folder(path) else _from_beir(path, split)
     if Path(path.name.removesuffix(".gz")).suffix == ".json":
         return _from_contexts(dpr.read_dpr(path), path)
+    if nli.is_triples(path):
+        return from_pairs(nli.read_triples(path), path)
     _, first = next(read_records(path))
+    if nli.is_judged(first):
+        return from_pairs(nli.read_judged(path), path)
     if columns.is_row(first):
         return from_pairs(columns.read_rows(path), path)
     return from_pairs(enumerate(beir.read_pairs(path), 1), path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dupmae.recipe.base import Settings
 from dupmae.recipe.chain import Chain
+from dupmae.recipe.comparing import Compare
+from dupmae.recipe.contrastive import Contrastive
 from dupmae.recipe.corpus import Prepare
 from dupmae.recipe.export import Export
 from dupmae.recipe.finetuning import Finetune, FinetuneOptions
@@ -16,22 +18,31 @@ from dupmae.recipe.pretraining import FromScratch, Plan, Planned, Pretrain, Pret
 from dupmae.recipe.quickstart import Quickstart
 from dupmae.recipe.retriever import Representation, RetrieverSettings
 from dupmae.recipe.searching import Evaluate, Index
+from dupmae.recipe.study import Finding, Level, PairSource, Start, Study, TestSet
+from dupmae.recipe.suites import EvaluateSuite, PlanSuite, SuiteOptions
 from dupmae.recipe.synthetic import Shares, Synthesize
 from dupmae.recipe.teaching import Distill, Mine, Rerank, Teach
 
 __all__ = [
     "Chain",
+    "Compare",
+    "Contrastive",
     "Distill",
     "Evaluate",
+    "EvaluateSuite",
     "Export",
+    "Finding",
     "Finetune",
     "FinetuneOptions",
     "FromScratch",
     "Index",
+    "Level",
     "Masking",
     "Mine",
     "Objective",
+    "PairSource",
     "Plan",
+    "PlanSuite",
     "Planned",
     "Prepare",
     "Pretrain",
@@ -43,6 +54,10 @@ __all__ = [
     "RetrieverSettings",
     "Settings",
     "Shares",
+    "Start",
+    "Study",
+    "SuiteOptions",
     "Synthesize",
     "Teach",
+    "TestSet",
 ]

@@ -13,7 +13,9 @@ from dupmae.recipe.base import Settings
 class Contrastive(Settings):
     """Pairs beside the unlabelled text (the second stage of the unified framework)."""
 
-    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, NLI jsonl or csv, hub:NAME")
+    data: Path = Field(
+        description="training data: BEIR or MS MARCO folder, DPR json, jsonl, csv, parquet, hub:NAME"
+    )
     mined: Path | None = Field(None, description="hard negatives by id, such as negatives.jsonl of mine")
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="weight of the contrastive term")
@@ -21,8 +23,8 @@ class Contrastive(Settings):
         1.0,
         ge=0.001,
         le=1000,
-        description="batches of pairs for each batch of text, to a thousandth; 1: both in every step, below 1: pairs in "
-        "some steps only, above 1: text in some steps only",
+        description="batches of pairs for each batch of text, to a thousandth; 1: both in every step, below 1: some "
+        "steps without pairs, above 1: some without text",
     )
     batch_size: int = Field(32, ge=2, description="queries in a batch of pairs, over all processes")
     chunk_size: int | None = Field(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dupmae.recipe.base import Settings, refuse_own_input
+from dupmae.recipe.contrastive import Contrastive
 from dupmae.recipe.objectives import Masking, Objective
 
 
@@ -97,6 +98,7 @@ class Pretrain(PretrainOptions):
         "decoder; none: from_scratch",
     )
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
+    contrastive: Contrastive | None = Field(None, description="pairs to train on as well; none: unlabelled text alone")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")
     probe: Path | None = Field(
@@ -112,7 +114,20 @@ class Pretrain(PretrainOptions):
 
     @model_validator(mode="after")
     def _own_folder(self) -> Pretrain:
-        refuse_own_input(self.out, [*self.data, self.model])
+        pairs = [] if self.contrastive is None else [self.contrastive.data, self.contrastive.mined]
+        refuse_own_input(self.out, [*self.data, self.model, *pairs])
+        return self
+
+    @model_validator(mode="after")
+    def _joined(self) -> Pretrain:
+        if self.contrastive is None:
+            return self
+        if self.sharding != "none":
+            raise ValueError("sharding: contrastive keeps a replica in every process, give sharding: none")
+        if self.compile:
+            raise ValueError("compile: does not go with contrastive, whose batches have two shapes of text")
+        if self.accumulate > 1 and self.contrastive.ratio > 1:
+            raise ValueError("accumulate: deals out text, which steps lack with contrastive.ratio above 1")
         return self
 
     @model_validator(mode="after")

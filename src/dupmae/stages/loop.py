@@ -77,7 +77,7 @@ class Plan:
         groups: optimizer groups, each with `params`, `lr`, `weight_decay`.
         inputs: maps (module, batch) to the arguments of the module, and to how many items each term of its
             result is the mean of; a term that is not named counts once.
-        weights: the loss is the sum of these terms, each times its weight.
+        weights: the loss is the sum of these terms, each times its weight; a step may be without some of them.
         layers: modules that are gathered on their own when weights are sharded.
         compile: whether the step goes through torch.compile.
         dtype: what sharded weights are cast to when they are gathered.
@@ -133,9 +133,11 @@ class Loop:
             self.model.compile(dynamic=True)
         self.optimizer = torch.optim.AdamW(plan.groups(model), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.done = self.bad_steps = self._counted = self._tokens = 0
+        self.done = self.bad_steps = self._tokens = 0
         self.diverging, self.saved = False, time.monotonic()
+        # Sums of every term since the last line, and of how many steps.
         self._sums: dict[str, Tensor] = {}
+        self._counted: dict[str, int] = {}
         self._clock = self._released = time.perf_counter()
 
     def step(self, asked: Callable[[], tuple[bool, bool]] = lambda: (False, False)) -> tuple[bool, bool]:
@@ -160,8 +162,9 @@ class Loop:
         self.diverging, stop, save = map(bool, processes.total(flags, largest=True).tolist())
         if not self.diverging:
             self.optimizer.step()
-            self._sums = {name: self._sums.get(name, 0.0) + value for name, value in terms.items()}
-            self._counted, self._tokens = self._counted + 1, self._tokens + tokens
+            self._sums |= {name: self._sums.get(name, 0.0) + value for name, value in terms.items()}
+            self._counted |= {name: self._counted.get(name, 0) + 1 for name in terms}
+            self._tokens += tokens
         self.optimizer.zero_grad()
         self.done += 1
         if self.diverging:
@@ -179,10 +182,10 @@ class Loop:
             with processes.gradients_kept_local(self.model, place + 1 < len(parts)):
                 terms = self.model(*arguments)
                 terms = {name: value * shares[place].get(name, 1.0) for name, value in terms.items()}
-                terms["loss"] = sum(weight * terms[name] for name, weight in self.plan.weights.items())
+                terms["loss"] = sum(weight * terms[name] for name, weight in self.plan.weights.items() if name in terms)
                 # Both engines average gradients over the processes; shares add up to one over all of them.
                 (terms["loss"] * processes.count()).backward()
-            found = {name: found.get(name, 0.0) + value.detach() for name, value in terms.items()}
+            found |= {name: found.get(name, 0.0) + value.detach() for name, value in terms.items()}
         return found, sum(tokens for _, tokens, _ in parts)
 
     def _part(self, place: int) -> tuple[tuple[Any, ...], int, dict[str, Tensor]]:
@@ -215,11 +218,11 @@ class Loop:
         sums, tokens = self._joint_sums()
         now = time.perf_counter()
         line: Line = {"step": self.done}
-        line |= {name: value / self._counted for name, value in sums.items()}
+        line |= {name: value / self._counted[name] for name, value in sums.items()}
         line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         line["tokens_per_second"] = tokens / max(now - self._clock, 1e-9)
         line["skipped_steps"] = self.bad_steps
-        self._sums, self._counted, self._tokens, self._clock = {}, 0, 0, now
+        self._sums, self._counted, self._tokens, self._clock = {}, {}, 0, now
         if now - self._released > RELEASE_SECONDS:
             release()
             self._released = now
@@ -233,7 +236,7 @@ class Loop:
     @property
     def has_news(self) -> bool:
         """Whether any step was done since the last line."""
-        return self._counted > 0
+        return bool(self._counted)
 
     def _joint_sums(self) -> tuple[dict[str, float], int]:
         values = torch.stack(
@@ -261,7 +264,9 @@ class Loop:
     def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was written; the weights are in the model already."""
         checkpoints.load_optimizer(folder, self.inner, self.optimizer)
-        self.done, self.bad_steps, self._counted = state["step"], state["bad_steps"], state["counted"]
+        self.done, self.bad_steps, counted = state["step"], state["bad_steps"], state["counted"]
+        # Version 0.1 kept one number for all terms.
+        self._counted = dict.fromkeys(state["sums"], counted) if isinstance(counted, int) else counted
         first = processes.rank() == 0
         self._sums = {name: torch.tensor(value * first, device=self.device) for name, value in state["sums"].items()}
         self._tokens = state["tokens"] * first
@@ -269,9 +274,10 @@ class Loop:
 
 def _shares(counts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """What each part's items are of the joint batch's, by term; over all parts and processes they add up to one."""
-    names = list(counts[0])
+    names = list(dict.fromkeys(name for part in counts for name in part))
     if not names:
         return counts
-    table = torch.stack([torch.stack([part[name] for name in names]) for part in counts]).float()
+    nothing = torch.zeros_like(next(iter(counts[0].values())))
+    table = torch.stack([torch.stack([part.get(name, nothing) for name in names]) for part in counts]).float()
     table = table / processes.total(table.sum(0)).clamp(min=1)
     return [dict(zip(names, row, strict=True)) for row in table]

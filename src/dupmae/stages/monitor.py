@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dupmae.batches import PretrainingSteps
+from dupmae.batches import Records
 from dupmae.console import logger
 from dupmae.evaluation.log import in_words, is_quality
 from dupmae.flops import Shape, Texts, step_flops
@@ -35,11 +36,25 @@ EVENTS = "tensorboard"
 Line = dict[str, float]
 
 
+class Watched(Protocol):
+    """Joint batches of text that a monitor counts, and the records that they come from."""
+
+    @property
+    def corpora(self) -> Sequence[Records]:
+        """Where the records come from."""
+        ...
+
+    def step_lengths(self, step: int) -> NDArray[np.integer[Any]]:
+        """Tokens of each row of a step's text [B]."""
+        ...
+
+
 class Monitor:
     """Looks on while `steps` are done.
 
     Args:
         work: counts the operations of a step's texts, forward and backward.
+        beside: counts the operations of a step (counted from 0) that are not its texts'; told once for each step.
         probe_every: steps between probes; the first and the last step have one too. 0: no probes.
         patience: the run ends after this many probes without a better one; none: never.
         stop_on: names of the figures whose mean says which probe is better.
@@ -51,10 +66,11 @@ class Monitor:
     def __init__(
         self,
         out: Path,
-        data: PretrainingSteps,
+        data: Watched,
         work: Callable[[Texts], float],
         dtype: torch.dtype,
         *,
+        beside: Callable[[int], float] = lambda step: 0.0,
         parts: int = 1,
         probe: Probe | None = None,
         probe_every: int = 0,
@@ -63,6 +79,7 @@ class Monitor:
     ) -> None:
         self.ended = False
         self._out, self._data, self._work, self._dtype, self._parts = out, data, work, dtype, parts
+        self._beside = beside
         self._probe, self._probe_every, self._patience, self._stop_on = probe, probe_every, patience, stop_on
         self._pending: Line = {}
         self._best, self._worse = -math.inf, 0
@@ -102,8 +119,10 @@ class Monitor:
         tokens = sum(int(lengths.sum()) for lengths in batches)
         padded = sum(_padded(lengths, self._parts) for lengths in batches)
         # Steps that another process did before this one resumed took none of this one's time.
-        here = batches[max(0, self._first - self._logged) :]
-        rate = sum(self._work(Texts.of(lengths)) for lengths in here) / max(now - self._clock, 1e-9)
+        first = max(self._first, self._logged)
+        work = sum(self._work(Texts.of(lengths)) for lengths in batches[first - self._logged :])
+        work += sum(map(self._beside, range(first, done)))
+        rate = work / max(now - self._clock, 1e-9)
         line["padding_share"] = 1 - tokens / max(padded, 1)
         line["flops_per_second"], line["utilisation"] = rate, rate / self._peak
         line["seconds_left"] = (now - self._start) / max(1, done - self._first) * (self._steps - done)
@@ -138,9 +157,18 @@ def note(line: Mapping[str, float]) -> str:
 
 
 def watcher(
-    settings: Pretrain, backbone: Backbone, tokenizer: Any, data: PretrainingSteps, dtype: torch.dtype, steps: int
+    settings: Pretrain,
+    backbone: Backbone,
+    tokenizer: Any,
+    data: Watched,
+    dtype: torch.dtype,
+    steps: int,
+    beside: Callable[[Shape, int], float] = lambda shape, step: 0.0,
 ) -> Monitor:
     """The monitor of a pre-training run.
+
+    Args:
+        beside: counts the operations of a step that are not its texts', for an encoder of a shape.
 
     Raises:
         DupmaeError: when the probe's BEIR folder cannot be read.
@@ -159,6 +187,7 @@ def watcher(
         data,
         work,
         dtype,
+        beside=partial(beside, shape),
         parts=processes.count() * settings.accumulate,
         probe=probe,
         probe_every=every,
@@ -171,7 +200,7 @@ def _probe(
     settings: Pretrain,
     backbone: Backbone,
     tokenizer: Any,
-    data: PretrainingSteps,
+    data: Watched,
     dtype: torch.dtype,
     steps: int,
     step_work: float,

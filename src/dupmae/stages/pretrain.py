@@ -23,6 +23,7 @@ from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
+from dupmae.nn.unified import TERM, UnifiedObjective
 from dupmae.recipe import Pretrain
 from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
@@ -30,6 +31,7 @@ from dupmae.stages.loop import Plan
 from dupmae.stages.monitor import watcher
 from dupmae.stages.start import ENCODER, earlier_run, head_from_text, load_decoder
 from dupmae.stages.training import parameter_groups, steps_within, train
+from dupmae.stages.unified import PairedText, UnifiedSteps, unified_inputs
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     backbone, brought = _backbone(settings, corpora, tokenizer, started=earlier is not None)
     dtype = resolve_dtype(settings.dtype)
 
-    def data(steps: int) -> PretrainingSteps:
+    def text(steps: int) -> PretrainingSteps:
         return PretrainingSteps(
             corpora,
             weights_of(corpora, settings.weights),
@@ -67,8 +69,15 @@ def pretrain(settings: Pretrain) -> Pretrained:
             special_ids=tokenizer.all_special_ids,
         )
 
+    paired = None
+    if settings.contrastive is not None:
+        paired = PairedText(settings.contrastive, tokenizer, longest=backbone.max_length, seed=settings.seed)
+
+    def data(steps: int) -> PretrainingSteps | UnifiedSteps:
+        return text(steps) if paired is None else paired.joined(text(steps))
+
     if settings.model is not None:
-        batches = data(records)
+        batches = text(records)
         head_from_text(backbone, map(batches.__getitem__, range(records)), dtype, settings.head_start, brought)
     objective = DuplexMAE(
         backbone, settings.objective, settings.masking, mask_id=tokenizer.mask_token_id, seed=settings.seed
@@ -79,18 +88,26 @@ def pretrain(settings: Pretrain) -> Pretrained:
         set_dropout(objective, settings.dropout)
     if settings.activation_checkpointing:
         recompute_activations(transformer_layers(backbone))
-    sharded = settings.sharding == "full" and processes.count() > 1
-    # Sharded weights are cast while they are gathered.
-    model = LowPrecision(objective, torch.float32 if sharded else dtype)
-    plan = _plan(settings, corpora, dtype, new_head=not brought, new_decoder=not known_decoder)
+    model = _model(settings, objective, dtype)
+    plan = _plan(settings, corpora, paired, dtype, new_head=not brought, new_decoder=not known_decoder)
     steps = settings.steps or _steps(settings, model, data, plan)
-    plan = replace(plan, watcher=watcher(settings, backbone, tokenizer, data(steps), dtype, steps))
+    beside = {} if paired is None else {"beside": paired.work}
+    plan = replace(plan, watcher=watcher(settings, backbone, tokenizer, data(steps), dtype, steps, **beside))
     if processes.rank() == 0:
-        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {records:,} records")
+        told = f"{records:,} records" + ("" if paired is None else f" and {paired.queries:,} queries with passages")
+        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {told}")
     log = train(model, data, plan, steps=steps)
     encoder = settings.out / ENCODER
     _export(model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
+
+
+def _model(settings: Pretrain, objective: DuplexMAE, dtype: torch.dtype) -> LowPrecision:
+    if settings.contrastive is not None:
+        return UnifiedObjective(objective, dtype, settings.contrastive)
+    sharded = settings.sharding == "full" and processes.count() > 1
+    # Sharded weights are cast while they are gathered.
+    return LowPrecision(objective, torch.float32 if sharded else dtype)
 
 
 def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> None:
@@ -111,8 +128,7 @@ def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> N
 
 def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
     if settings.epochs is not None:
-        batches: int = sum(order.batches for order in data(1).order.orders)
-        return math.ceil(settings.epochs * batches)
+        return math.ceil(settings.epochs * data(1).per_epoch)
     if settings.minutes is None:
         problem = "neither steps nor minutes nor epochs is given"
         raise DupmaeError(problem, where="pretrain", fix="set one, e.g. minutes=8")
@@ -144,7 +160,15 @@ def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any, *, star
     return backbone, brought
 
 
-def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_head: bool, new_decoder: bool) -> Plan:
+def _plan(
+    settings: Pretrain,
+    corpora: list[Shards],
+    paired: PairedText | None,
+    dtype: torch.dtype,
+    *,
+    new_head: bool,
+    new_decoder: bool,
+) -> Plan:
     def groups(module: Any) -> list[dict[str, Any]]:
         objective = module.inner
         new = list(objective.decoder.parameters()) if objective.decoder is not None and new_decoder else []
@@ -168,15 +192,17 @@ def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_
 
     objective = settings.objective
     weights = {"mlm": objective.mlm_weight}
-    if objective.kind != "mlm":
+    if objective.decodes:
         weights["decoder"] = objective.decoder_weight
-    if objective.kind == "dupmae":
+    if objective.bags:
         weights["bow"] = objective.bow_weight
+    if settings.contrastive is not None:
+        weights[TERM] = settings.contrastive.weight
     described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking", "weights"})
     return Plan(
         out=settings.out,
         groups=groups,
-        inputs=inputs,
+        inputs=inputs if paired is None else unified_inputs,
         weights=weights,
         layers=layers,
         title="pre-training",
@@ -192,6 +218,7 @@ def _plan(settings: Pretrain, corpora: list[Shards], dtype: torch.dtype, *, new_
             **described,
             "records": [len(shards) for shards in corpora],
             "tokenizer": corpora[0].manifest.tokenizer,
+            **({} if paired is None else {"contrastive": paired.same}),
         },
         save_every=settings.save_every,
         checkpoints=True,
