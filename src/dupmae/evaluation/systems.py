@@ -12,7 +12,7 @@ import numpy as np
 
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
-from dupmae.evaluation.metrics import Run, evaluate, per_query, ranking
+from dupmae.evaluation.metrics import Run, per_query, ranking
 from dupmae.evaluation.runs import write_run
 from dupmae.evaluation.significance import paired_randomization
 from dupmae.retriever import Retriever
@@ -37,21 +37,26 @@ BEST = "dupmae-hybrid"
 
 @dataclass(frozen=True)
 class System:
-    """One system's ranking of every test query, its speed and the size of its index."""
+    """One system's metrics for every test query [Q], its speed and the size of its index."""
 
-    run: Run
+    metrics: dict[str, np.ndarray]
     queries_per_second: float
     index_bytes: int
 
 
 class Judge:
-    """Measures systems on the test split of a BEIR folder."""
+    """Measures systems on the test split of a BEIR folder.
 
-    def __init__(self, data: Path) -> None:
+    Rankings go to `rankings/NAME.trec` as they come; of them all only the best system's stays in memory.
+    """
+
+    def __init__(self, data: Path, rankings: Path) -> None:
         self.passages, queries, self.qrels = load_split(data, "test")
         self.query_ids = list(self.qrels)
         self.queries = [queries[query] for query in self.query_ids]
+        self.rankings = rankings
         self._systems: dict[str, System] = {}
+        self._best: Run = {}
 
     def bm25(self) -> None:
         """Rank with BM25 over title and text."""
@@ -67,7 +72,7 @@ class Judge:
             }
             for query, row, row_scores in zip(self.query_ids, places, scores, strict=True)
         }
-        self._systems["bm25"] = System(run, len(run) / seconds, bm25.size_bytes)
+        self._keep("bm25", run, seconds, bm25.size_bytes)
 
     def retriever(self, name: str, folder: Path) -> None:
         """Rank with a retriever over an index that is thrown away."""
@@ -90,14 +95,22 @@ class Judge:
             start = time.perf_counter()
             run = index.ranking(self.query_ids, encoded, DEPTH, part=part)
             seconds = encoding + time.perf_counter() - start
-            self._systems[name] = System(run, len(run) / seconds, index.size_bytes(part))
+            self._keep(name, run, seconds, index.size_bytes(part))
+
+    def _keep(self, name: str, run: Run, seconds: float, index_bytes: int) -> None:
+        values = per_query(self.qrels, run, METRICS)
+        metrics = {metric: np.array([of[query] for query in self.query_ids]) for metric, of in values.items()}
+        self._systems[name] = System(metrics, len(run) / seconds, index_bytes)
+        write_run(self.rankings / f"{name}.trec", run, name)
+        if name == BEST:
+            self._best = run
 
     def table(self) -> dict[str, dict[str, Any]]:
         """Metrics, speed and size by system, in the report's order."""
         return {
             name: {
                 "label": label,
-                **evaluate(self.qrels, self._systems[name].run, METRICS),
+                **{metric: float(of.mean()) for metric, of in self._systems[name].metrics.items()},
                 "queries_per_second": round(self._systems[name].queries_per_second, 1),
                 "index_bytes": self._systems[name].index_bytes,
             }
@@ -106,20 +119,12 @@ class Judge:
 
     def p_values(self) -> dict[str, float]:
         """Two-sided paired randomisation of the DupMAE hybrid's nDCG@10 against every other system's, uncorrected."""
-        best = self._per_query(BEST)
+        best = self._systems[BEST].metrics[COMPARED]
         others = [name for name in LABELS if name != BEST]
         return {
-            f"hybrid_vs_{name.replace('-', '_')}": paired_randomization(best, self._per_query(name)) for name in others
+            f"hybrid_vs_{name.replace('-', '_')}": paired_randomization(best, self._systems[name].metrics[COMPARED])
+            for name in others
         }
-
-    def _per_query(self, name: str) -> np.ndarray:
-        scores = per_query(self.qrels, self._systems[name].run, [COMPARED])[COMPARED]
-        return np.array([scores[query] for query in self.query_ids])
-
-    def write_runs(self, folder: Path) -> None:
-        """One TREC run file a system."""
-        for name, system in self._systems.items():
-            write_run(folder / f"{name}.trec", system.run, name)
 
     def examples(self, searcher: Searcher, seed: int) -> list[dict[str, Any]]:
         """Ten test queries drawn at random with what the searcher finds for them."""
@@ -129,7 +134,7 @@ class Judge:
     def _example(self, searcher: Searcher, place: int) -> dict[str, Any]:
         query = self.query_ids[place]
         (expected,) = [p for p in self.passages if p.id == next(iter(self.qrels[query]))]
-        found = ranking(self._systems[BEST].run[query])
+        found = ranking(self._best[query])
         hits = searcher.search(self.queries[place], k=3)
         return {
             "query": self.queries[place],
