@@ -36,6 +36,9 @@ def run(settings: recipe.Chain, file: Path | None) -> Outcome:
         took = "finished before" if stage.before else f"{stage.seconds:,.1f} s"
         rows.append(f"{stage.name:<16} {took:>15}  {metrics}".rstrip())
     after = command_line("run", file or "RECIPE", "--out", settings.out)
+    index = next((stage.out for stage in ran if stage.kind == "index"), None)
+    if index is not None:
+        after = command_line("search", index, "what you look for")
     result = {"stages": [{**asdict(stage), "out": str(stage.out)} for stage in ran]}
     told = {"chain.json": "what is finished: the same command runs the rest, or what has changed"}
     return written(result, settings.out, told, after, rows)

@@ -44,8 +44,8 @@ def hub_address(text: str) -> HubAddress | None:
     return HubAddress(name, config or None, split or "train")
 
 
-def open_hub(address: HubAddress) -> Callable[[], Iterator[str]]:
-    """Reach a data set; what comes back gives its texts, `title` as a paragraph in front where there is one.
+def open_hub(address: HubAddress) -> Callable[[], Iterator[tuple[str, str]]]:
+    """Reach a data set; what comes back gives (title, text) of its rows, the title empty where there is none.
 
     Raises:
         DupmaeError: when `datasets` is not installed, or the data set cannot be reached or has no such part.
@@ -60,10 +60,10 @@ def open_hub(address: HubAddress) -> Callable[[], Iterator[str]]:
         # The library raises a dozen kinds for a name, a split or a network that is not there.
         fix = "check name, configuration, split and network, or give files"
         raise DupmaeError(f"cannot open the data set: {_reason(error)}", where=str(address), fix=fix) from error
-    return lambda: _texts(address, iter(rows))
+    return lambda: _documents(address, iter(rows))
 
 
-def _texts(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+def _documents(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     number = 0
     while True:
         try:
@@ -78,7 +78,7 @@ def _texts(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[str]
         if "text" not in row or not isinstance(text, str) or not isinstance(title, str):
             problem = f"row {number} has no column `text` with text (has {', '.join(row)})"
             raise DupmaeError(problem, where=str(address), fix="choose a data set with a column `text`")
-        yield encodable(f"{title}\n\n{text}" if title else text)
+        yield encodable(title), encodable(text)
 
 
 def _reason(error: Exception) -> str:

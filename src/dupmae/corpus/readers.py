@@ -1,6 +1,7 @@
 """Raw text records from files of several kinds, streamed.
 
-`read_texts` takes JSON lines, plain text, parquet, BEIR folders, folders and globs of these, and hub data sets.
+`read_texts` takes JSON lines, plain text, parquet, BEIR folders, folders and globs of these, and hub data sets;
+`read_documents` gives the same with titles apart, `read_passages` with ids.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dupmae.corpus.beir import ID, Passage, read_corpus
 from dupmae.corpus.hub import hub_address, open_hub
 from dupmae.corpus.lines import encodable, read_lines, read_records, text_field
 from dupmae.errors import DupmaeError
@@ -37,14 +39,44 @@ def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
         DupmaeError: for no inputs, a missing, empty or unknown kind of file, a data set that cannot be reached, or
             a record that cannot be read; all inputs are checked before the first record is given.
     """
+    return (_titled(*document) for document in read_documents(inputs))
+
+
+def read_documents(inputs: Sequence[Path]) -> Iterator[Document]:
+    """Give (title, text) of every record as `read_texts` reads it; the title is empty where there is none.
+
+    Raises:
+        DupmaeError: as `read_texts`.
+    """
     if not inputs:
         raise DupmaeError("no input files", where="inputs", fix="name jsonl, txt or parquet files, or BEIR folders")
     sources = [source for path in inputs for source in _sources(path)]
-    return (text for source, texts in sources for text in _some(source, texts()))
+    return (document for source, documents in sources for document in _some(source, documents()))
 
 
-Reader = Callable[[Path], Iterator[str]]
-Source = tuple[Path, Callable[[], Iterator[str]]]
+def read_passages(path: Path) -> list[Passage]:
+    """Read a corpus as `read_corpus` does, or any other text that `read_documents` takes, numbered from 1.
+
+    Raises:
+        DupmaeError: as those.
+    """
+    if path.exists() and not _has_ids(path):
+        return [Passage(str(number), *document) for number, document in enumerate(read_documents([path]), 1)]
+    return read_corpus(path)
+
+
+def _has_ids(path: Path) -> bool:
+    """Whether this is a corpus whose first record names itself."""
+    (file, reader), *others = _files(path)
+    if others or reader is not _jsonl:
+        return False
+    _, first = next(read_records(file))
+    return any(first.get(name) is not None for name in ID)
+
+
+Document = tuple[str, str]
+Reader = Callable[[Path], Iterator[Document]]
+Source = tuple[Path, Callable[[], Iterator[Document]]]
 
 
 def _sources(path: Path) -> list[Source]:
@@ -91,13 +123,13 @@ def _reader(file: Path) -> Reader:
     return READERS[kind]
 
 
-def _some(source: Path, texts: Iterator[str]) -> Iterator[str]:
-    """The texts less the blank ones; a source must have at least one."""
+def _some(source: Path, documents: Iterator[Document]) -> Iterator[Document]:
+    """The documents less the blank ones; a source must have at least one."""
     empty = True
-    for text in texts:
-        if text and not text.isspace():
+    for title, text in documents:
+        if title.strip() or text.strip():
             empty = False
-            yield text
+            yield title, text
     if empty:
         raise DupmaeError("holds no text", where=source, fix="remove it from the inputs")
 
@@ -107,23 +139,23 @@ def _titled(title: str, text: str) -> str:
     return f"{title}\n\n{text}" if title else text
 
 
-def _jsonl(file: Path) -> Iterator[str]:
+def _jsonl(file: Path) -> Iterator[Document]:
     for line, record in read_records(file):
         title = "" if record.get("title") is None else text_field(record, ("title",), file, line)
-        yield _titled(title, text_field(record, ("text",), file, line))
+        yield title, text_field(record, ("text",), file, line)
 
 
-def _txt(file: Path) -> Iterator[str]:
+def _txt(file: Path) -> Iterator[Document]:
     separated = any(not line.strip() for line in _inner_lines(file))
     paragraph: list[str] = []
     for line in _inner_lines(file):
         blank = not line.strip()
         if paragraph and (blank or not separated):
-            yield " ".join(paragraph)
+            yield "", " ".join(paragraph)
             paragraph = []
         if not blank:
             paragraph.append(line)
-    yield " ".join(paragraph)
+    yield "", " ".join(paragraph)
 
 
 def _inner_lines(file: Path) -> Iterator[str]:
@@ -140,7 +172,7 @@ def _inner_lines(file: Path) -> Iterator[str]:
         yield line
 
 
-def _parquet(file: Path) -> Iterator[str]:
+def _parquet(file: Path) -> Iterator[Document]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
@@ -151,7 +183,7 @@ def _parquet(file: Path) -> Iterator[str]:
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
                 texts = _strings(file, batch, "text")
                 titles = _strings(file, batch, "title") if "title" in names else [""] * len(texts)
-                yield from map(_titled, titles, texts)
+                yield from zip(titles, texts, strict=True)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DupmaeError(f"not a readable parquet file: {reason}", where=file, fix="write it again") from None

@@ -18,5 +18,6 @@ class Chain(Settings):
     stages: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="settings of each stage by its name, in the order they are run; stage: says which it is when the "
-        "name does not, recipe: names a file of settings it starts from, $NAME is the folder of an earlier stage",
+        "name does not, recipe: names a file of settings it starts from, when: leaves it out where it is empty, "
+        "$NAME is the folder of an earlier stage",
     )

@@ -13,7 +13,7 @@ class Index(Settings):
     """`dupmae index`: a retriever and a corpus to a searchable folder."""
 
     retriever: Path = Field(description="retriever folder")
-    data: Path = Field(description="BEIR folder or jsonl of passages")
+    data: Path = Field(description="BEIR folder or jsonl of passages, or text as for prepare, numbered as it comes")
     out: Path = Field(description="index folder")
     batch_tokens: int | None = Field(
         None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"

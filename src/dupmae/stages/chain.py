@@ -32,6 +32,7 @@ RECORD = "chain.json"
 # Name of a stage: its settings and the function that runs it.
 STAGES = {
     "prepare": ("Prepare", "dupmae.stages.prepare", "prepare"),
+    "synthesize": ("Synthesize", "dupmae.stages.synthesize", "synthesize"),
     "pretrain": ("Pretrain", "dupmae.stages.pretrain", "pretrain"),
     "finetune": ("Finetune", "dupmae.stages.finetune", "finetune"),
     "mine": ("Mine", "dupmae.stages.mine", "mine"),
@@ -99,6 +100,8 @@ def chain(settings: Chain, recipe: Path | None = None) -> list[Ran]:
 def stages_of(settings: Chain, recipe: Path | None = None) -> list[Stage]:
     """The stages with their settings, `$NAME` replaced by values and by the folders of earlier stages.
 
+    A stage whose `when` is empty is left out: `when: $NAME` makes it depend on whether a value was given.
+
     Raises:
         DupmaeError: for an unknown kind of stage, an unknown name, or settings that a stage refuses.
     """
@@ -107,6 +110,8 @@ def stages_of(settings: Chain, recipe: Path | None = None) -> list[Stage]:
     for name, given in settings.stages.items():
         with _placed(name, recipe):
             values = dict(given)
+            if not _replaced(values.pop("when", True), known):
+                continue
             kind = values.pop("stage", name)
             if kind not in STAGES:
                 raise DupmaeError(f"no stage {kind}", fix=f"write stage: and one of {', '.join(STAGES)}")

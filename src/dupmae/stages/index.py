@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dupmae.console import logger
-from dupmae.corpus.beir import read_corpus
+from dupmae.corpus.readers import read_passages
 from dupmae.recipe import Index
 from dupmae.retriever import Retriever
 from dupmae.search.engine import index_passages
@@ -11,12 +11,12 @@ from dupmae.search.index import HybridIndex
 
 
 def build(settings: Index) -> HybridIndex:
-    """Encode every passage of a BEIR folder or a jsonl of passages, write the index and open it.
+    """Encode every passage of a corpus or of any text, write the index and open it.
 
     Raises:
         DupmaeError: for a corpus or a retriever that cannot be read, or when the file system refuses.
     """
-    passages = read_corpus(settings.data)
+    passages = read_passages(settings.data)
     retriever = Retriever.load(settings.retriever)
     logger.info(f"indexing {len(passages):,} passages")
     return index_passages(settings.out, retriever, passages, batch_tokens=settings.batch_tokens)
