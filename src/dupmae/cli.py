@@ -12,13 +12,16 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from dupmae import __version__
 from dupmae.commands import COMMANDS, Command, Outcome
 from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError
 from dupmae.memory import keep_pages
+
+if TYPE_CHECKING:
+    from dupmae.loading import Setting
 
 INTERRUPTED_EXIT_CODE = 130
 # 128 + SIGPIPE: what the shell reports of a program whose reader went away.
@@ -121,13 +124,12 @@ def _settings_parser(command: Command) -> Parser:
     from dupmae.loading import describe
 
     settings = {setting.name: setting for setting in describe(getattr(recipe, command.settings))}
-    lines = []
-    for setting in sorted(settings.values(), key=lambda setting: setting.default is not None):
-        default = "required" if setting.default is None else f"default: {setting.default}"
-        told = f"{setting.description} [{setting.allowed}; {default}]".strip()
-        lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
-    epilog = "\n".join(["settings, in the recipe or as NAME=VALUE:", *lines])
-    parser = Parser(f"dupmae {command.name}", _sentence(command), epilog)
+    epilog = ["settings, in the recipe or as NAME=VALUE:", *_listed(settings.values())]
+    for name, variant in command.variants.items():
+        others = {setting.name: setting for setting in describe(getattr(recipe, variant.settings))}
+        epilog += ["", f"settings with {name}={name.upper()}, {variant.summary}:", *_listed(others.values())]
+        settings = others | settings
+    parser = Parser(f"dupmae {command.name}", _sentence(command), "\n".join(epilog))
     told = "settings, listed below"
     if command.words:
         meaning = RECIPE_HELP if command.words == "recipe" else settings[command.words].description
@@ -143,6 +145,15 @@ def _settings_parser(command: Command) -> Parser:
         told = settings[switch].description
         parser.add_argument(_flag(switch), dest=switch, action="store_const", const=value, help=told)
     return parser
+
+
+def _listed(settings: Iterable[Setting]) -> list[str]:
+    lines = []
+    for setting in sorted(settings, key=lambda setting: setting.default is not None):
+        default = "required" if setting.default is None else f"default: {setting.default}"
+        told = f"{setting.description} [{setting.allowed}; {default}]".strip()
+        lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return lines
 
 
 def _sentence(command: Command) -> str:
@@ -173,7 +184,7 @@ def _prepare_output(*, quiet: bool) -> None:
 
 def _run_with_settings(command: Command, options: argparse.Namespace) -> Outcome:
     from dupmae import recipe
-    from dupmae.loading import find_recipe, load
+    from dupmae.loading import find_recipe, line_of, load
 
     given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
     overrides = [word for word in options.words if OVERRIDE.match(word)]
@@ -186,6 +197,10 @@ def _run_with_settings(command: Command, options: argparse.Namespace) -> Outcome
         extra = words[1 if command.words else 0]
         raise DupmaeError("not a setting", where=extra, fix=f"write NAME=VALUE; see `dupmae {command.name} --help`")
     file = find_recipe(given.pop("recipe", None) or options.recipe, command.name)
+    for name, variant in command.variants.items():
+        written = any(word.startswith(f"{name}=") for word in overrides)
+        if written or given.get(name) is not None or (file is not None and line_of(file, name) is not None):
+            command = variant
     settings = load(getattr(recipe, command.settings), file, overrides, **given)
     return command.run(settings, file) if command.takes_file else command.run(settings)
 

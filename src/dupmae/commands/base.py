@@ -35,6 +35,7 @@ class Command:
         takes_file: whether `run` is called with that file, or None, too.
         arguments: adds the arguments of a command that has no settings class.
         example: a line below the help of such a command.
+        variants: what the command is when one of these settings is given: other settings, another `run`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Command:
     takes_file: bool = False
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     example: str = ""
+    variants: dict[str, Command] = field(default_factory=dict)
 
 
 def written(

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dupmae.commands import suites
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, metric_rows, written
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ COMMANDS = (
         "metrics of a retriever on judged queries",
         evaluate,
         "Evaluate",
-        ("retriever", "data", "out", "split"),
+        ("retriever", "data", "out", "split", "suite"),
+        words="retriever",
+        variants={"suite": suites.EVALUATE},
     ),
 )

@@ -1,0 +1,115 @@
+"""A retriever on a collection: encoded shard by shard, searched, measured, written."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from dupmae.console import logger
+from dupmae.errors import DupmaeError
+from dupmae.evaluation.metrics import ranking as best_first
+from dupmae.evaluation.retrieval import RUN_FILE
+from dupmae.files import remove_folder
+from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
+from dupmae.retriever import Retriever
+from dupmae.search.engine import PATH
+from dupmae.suites.collections import Collection
+from dupmae.suites.ranking import Ranking, answered, search
+from dupmae.suites.results import PER_QUERY_FILE, Values, cached, key_of, means, measure, sha256_of, write
+from dupmae.suites.sharded import Shards, encode_corpus
+
+Result = dict[str, Any]
+
+
+def evaluate_collection(settings: EvaluateSuite, collection: Collection, retriever: Retriever, out: Path) -> Result:
+    """Rank the whole corpus for every query and write what comes of it to `out`; from the cache when it is there.
+
+    Returns:
+        metrics, counts, retriever (SHA-256 of its files), data (the same of the data's), notes, settings, seconds.
+
+    Raises:
+        DupmaeError: for data that is damaged or not whole, a depth that the metrics cannot be computed at, or when
+            the file system refuses.
+    """
+    measures = collection.measures
+    depth = settings.depth or measures.deepest
+    if depth < measures.deepest:
+        problem = f"{collection.name} needs {measures.deepest:,} passages per query, not {depth:,}"
+        raise DupmaeError(problem, where="depth", fix=f"depth={measures.deepest} or more")
+    data = sha256_of(collection.files)
+    options = settings.model_dump(mode="json", include=set(SuiteOptions.model_fields))
+    key = key_of(suite=collection.name, retriever=retriever.fingerprint(), data=data, options=options)
+    known = cached(out, key, (RUN_FILE, PER_QUERY_FILE))
+    if known is not None:
+        return known
+    shards = _encoded(settings, collection, retriever, data)
+    logger.info(f"ranking {shards.passages:,} passages for {len(collection.queries):,} queries")
+    begin = time.perf_counter()
+    queries = retriever.encode_queries(list(collection.queries.values()), batch_tokens=settings.batch_tokens)
+    positive = retriever.dimensions == 0 or settings.part == "sparse"
+    ranking = search(shards, collection, queries, depth, part=settings.part, positive=positive)
+    searching = time.perf_counter() - begin
+    values = _values(collection, shards, ranking)
+    result = {
+        "suite": collection.name,
+        "metrics": means(values),
+        "main": measures.main,
+        "counts": _counts(collection, shards),
+        "official": shards.documents == collection.documents,
+        "notes": list(collection.notes),
+        "retriever": retriever.fingerprint(),
+        "data": data,
+        "settings": settings.model_dump(mode="json") | {"data": str(collection.corpus.parent), "out": str(out)},
+        "seconds": {"encoding": shards.seconds, "encoded_passages": shards.encoded, "searching": searching},
+        "key": key,
+    }
+    write(out, result, values, ranking)
+    if not settings.keep_shards:
+        remove_folder(shards.folder)
+    return result
+
+
+def _encoded(settings: EvaluateSuite, collection: Collection, retriever: Retriever, data: dict[str, str]) -> Shards:
+    """The corpus encoded, in a folder that other suites of the same corpus use as well."""
+    assert retriever.folder is not None, "its fingerprint was taken"
+    home = settings.shards or settings.retriever.with_name(f"{settings.retriever.resolve().name}-shards")
+    corpus = data[collection.corpus.name]
+    cut = {"passage_words": settings.passage_words} if collection.grouped else {}
+    sizes = {"shard": settings.shard, "batch_tokens": settings.batch_tokens}
+    fingerprint = retriever.fingerprint()
+    folder = home / key_of(retriever=fingerprint, corpus=corpus, **cut, **sizes)[:20]
+    path = Path(os.path.relpath(retriever.folder.resolve(), (folder / "shard").resolve())).as_posix()
+    return encode_corpus(
+        folder,
+        collection,
+        retriever,
+        record={PATH: path, **fingerprint},
+        block=settings.shard,
+        official=settings.official,
+        batch_tokens=settings.batch_tokens,
+    )
+
+
+def _values(collection: Collection, shards: Shards, ranking: Ranking) -> Values:
+    if collection.qrels:
+        return measure(collection.measures, collection.qrels, ranking)
+    hits = answered(shards, ranking, collection.answers)
+    values: Values = {metric: {} for metric in collection.measures.binary}
+    for row, query in enumerate(ranking.queries):
+        # In the order that the run file has, where ties are broken by id.
+        right = dict(zip(ranking.names(query), hits[row].tolist(), strict=False))
+        found = [right[name] for name in best_first(ranking[query])]
+        for metric in values:
+            values[metric][query] = float(any(found[: int(metric.partition("@")[2])]))
+    return values
+
+
+def _counts(collection: Collection, shards: Shards) -> dict[str, int]:
+    counts = {"queries": len(collection.queries), collection.unit: shards.documents}
+    if collection.grouped:
+        counts["passages"] = shards.passages
+    if collection.qrels:
+        counts |= {"judgements": collection.judgements, "relevant_not_in_corpus": shards.missing}
+    return counts
