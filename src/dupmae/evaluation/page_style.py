@@ -59,11 +59,24 @@ article ol > li { margin: .7rem 0 0; }
 .words li { background: var(--back); border: 1px solid var(--line); border-radius: 1em; padding: 0 .6em;
   font-size: .85rem; }
 .words small { color: var(--quiet); }
+.lettered th:nth-child(2) { white-space: normal; min-width: 10rem; }
+.lettered .rank { white-space: nowrap; }
+.lettered td, .lettered th { text-align: left; }
+.quoted { color: var(--quiet); }
+sup { color: var(--hybrid); margin-left: .2em; line-height: 0; }
+.wide svg { max-width: 56rem; }
+.rank.gain { border-color: var(--hybrid); color: var(--hybrid); }
+.rank.loss { border-color: var(--sparse); color: var(--sparse); }
+h4 { font-size: .92rem; margin: .6rem 0 .1rem; }
+h4 small { color: var(--quiet); font-weight: 400; }
+.texts { list-style: none; margin: 0; padding: 0; font-size: .9rem; color: var(--quiet); }
+details article { margin-top: .8rem; }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0; }
 summary { cursor: pointer; }
 @media (max-width: 40rem) {
   th, td { padding: .35rem .45rem; font-size: .88rem; }
   .systems th:first-child { white-space: normal; min-width: 8rem; position: sticky; left: 0; background: inherit; }
+  .systems.lettered th:first-child { min-width: 0; position: static; }
   .systems tr { background: var(--back); }
   article { padding: .8rem; }
 }
