@@ -14,7 +14,7 @@ class Chain(Settings):
     """`dupmae run`: stages one after another, each on what those before it wrote."""
 
     out: Path = Field(description="folder of the run; a stage writes to the folder of its name in it")
-    values: dict[str, str] = Field({}, description="what $NAME stands for in the settings of the stages")
+    values: dict[str, str | int | float] = Field({}, description="what $NAME stands for in the settings of the stages")
     stages: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="settings of each stage by its name, in the order they are run; stage: says which it is when the "

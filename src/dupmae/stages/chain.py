@@ -105,7 +105,7 @@ def stages_of(settings: Chain, recipe: Path | None = None) -> list[Stage]:
     Raises:
         DupmaeError: for an unknown kind of stage, an unknown name, or settings that a stage refuses.
     """
-    known = dict(settings.values)
+    known = {name: str(value) for name, value in settings.values.items()}
     stages: list[Stage] = []
     for name, given in settings.stages.items():
         with _placed(name, recipe):
