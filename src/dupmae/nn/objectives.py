@@ -59,7 +59,7 @@ class DuplexMAE(nn.Module):
     def __init__(self, backbone: Backbone, objective: Objective, masking: Masking, *, mask_id: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decoder = None if objective.kind == "mlm" else DecoderLayer(backbone.config)
+        self.decoder = DecoderLayer(backbone.config) if objective.decodes else None
         self.objective, self.masking = objective, masking
         self.mask_id, self.seed = mask_id, seed
 
@@ -96,7 +96,7 @@ class DuplexMAE(nn.Module):
         if self.decoder is not None:
             labelled = batch.valid & ~batch.special if draws.decoder_masked is None else draws.decoder_masked
             counts["decoder"] = counts["decoder_accuracy"] = labelled.sum()
-        if self.objective.kind == "dupmae":
+        if self.objective.bags:
             counts["bow"] = torch.full_like(masked, len(batch.valid))
         return counts
 
@@ -117,7 +117,7 @@ class DuplexMAE(nn.Module):
         if self.decoder is not None:
             terms["decoder"], terms["decoder_accuracy"] = self._decode(hidden[:, 0], batch, draws)
             loss = loss + self.objective.decoder_weight * terms["decoder"]
-        if self.objective.kind == "dupmae":
+        if self.objective.bags:
             terms["bow"] = self._bag_of_words(hidden, batch, draws.masked)
             loss = loss + self.objective.bow_weight * terms["bow"]
         return {"loss": loss, **terms}

@@ -41,6 +41,16 @@ class Objective(Settings):
     decoder_weight: float = Field(1.0, ge=0, description="weight of the [CLS] reconstruction term")
     bow_weight: float = Field(1.0, ge=0, description="weight of the bag-of-words term")
 
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a [CLS] reconstruction; a term of weight 0 costs no work."""
+        return self.kind != "mlm" and self.decoder_weight > 0
+
+    @property
+    def bags(self) -> bool:
+        """Whether there is a bag of words."""
+        return self.kind == "dupmae" and self.bow_weight > 0
+
     @model_validator(mode="after")
     def _possible(self) -> Objective:
         if self.decoder == "basic" and self.decoder_queries == "embedded":
