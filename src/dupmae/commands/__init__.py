@@ -6,7 +6,7 @@ here. Stages and settings are imported when a command is run, since they bring t
 
 from __future__ import annotations
 
-from dupmae.commands import comparing, export, finetuning, lines, pretraining, searching, synthetic
+from dupmae.commands import comparing, export, finetuning, lines, pretraining, searching, studying, synthetic
 from dupmae.commands.base import Command, Outcome
 
 __all__ = ["COMMANDS", "Command", "Outcome"]
@@ -22,5 +22,6 @@ COMMANDS: dict[str, Command] = {
         *comparing.COMMANDS,
         *export.COMMANDS,
         lines.RUN,
+        *studying.COMMANDS,
     )
 }

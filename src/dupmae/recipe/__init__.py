@@ -18,13 +18,14 @@ from dupmae.recipe.pretraining import FromScratch, Plan, Planned, Pretrain, Pret
 from dupmae.recipe.quickstart import Quickstart
 from dupmae.recipe.retriever import Representation, RetrieverSettings
 from dupmae.recipe.searching import Evaluate, Index
-from dupmae.recipe.study import Finding, Level, PairSource, Start, Study, TestSet
+from dupmae.recipe.study import Collection, Finding, Level, PairSource, Start, Study
 from dupmae.recipe.suites import EvaluateSuite, PlanSuite, SuiteOptions
 from dupmae.recipe.synthetic import Shares, Synthesize
 from dupmae.recipe.teaching import Distill, Mine, Rerank, Teach
 
 __all__ = [
     "Chain",
+    "Collection",
     "Compare",
     "Contrastive",
     "Distill",
@@ -59,5 +60,4 @@ __all__ = [
     "SuiteOptions",
     "Synthesize",
     "Teach",
-    "TestSet",
 ]

@@ -41,7 +41,7 @@ class PairSource(Settings):
     at_most: int | None = Field(None, ge=2, description="pairs drawn at random; none: all")
 
 
-class TestSet(Settings):
+class Collection(Settings):
     """A collection that retrievers are measured on."""
 
     path: Path = Field(description="BEIR folder, below data")
@@ -52,7 +52,7 @@ class Level(Settings):
     """One level of an axis: what it changes in the settings of the stages."""
 
     pretrain: dict[str, Any] | None = Field(None, description="settings of pre-training; null: there is none")
-    second: dict[str, Any] | None = Field(None, description="settings of a second stage of pre-training")
+    second: dict[str, Any] | None = Field(None, description="what a second stage of pre-training changes")
     finetune: dict[str, Any] = Field({}, description="settings of fine-tuning")
 
     @property
@@ -83,13 +83,18 @@ class Study(Settings):
     limit: int | None = Field(None, ge=0, description="cells to run now at most; 0: only the results are written anew")
     merge: list[Path] = Field([], description="study.json files of other machines to take cells from")
     keep: bool = Field(False, description="leave the models of finished cells in work")
-    flops: float = Field(gt=0, description="operations that each cell may spend on pre-training, counted from shapes")
+    flops: float = Field(gt=0, description="operations that each cell spends on pre-training, counted from shapes")
     start: Start = Field(Start(), description="the encoder that every cell starts from")
-    corpora: dict[str, dict[str, Any]] = Field(min_length=1, description="settings of prepare by name; inputs below data")
+    corpora: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="settings of prepare by name; inputs below data"
+    )
     pairs: dict[str, PairSource] = Field(min_length=1, description="what is fine-tuned on, together")
-    tests: dict[str, TestSet] = Field(min_length=1, description="what retrievers are measured on")
+    tests: dict[str, Collection] = Field(min_length=1, description="what retrievers are measured on")
     pretrain: dict[str, Any] = Field(description="settings of pre-training; data names corpora")
-    second: dict[str, Any] | None = Field(None, description="settings of a second stage of pre-training; none: one")
+    second: dict[str, Any] | None = Field(
+        None,
+        description="what a second stage of pre-training changes in the settings of the first; none: one stage",
+    )
     second_share: float = Field(0.5, gt=0, lt=1, description="share of flops for the second stage, where there is one")
     finetune: dict[str, Any] = Field(description="settings of fine-tuning")
     axes: dict[str, dict[str, Level]] = Field(

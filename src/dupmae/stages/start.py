@@ -12,10 +12,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from dupmae.console import logger
+from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
-from dupmae.models import device
+from dupmae.files import new_folder
+from dupmae.models import device, new_backbone
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.head_start import start_head
+from dupmae.recipe import FromScratch
 from dupmae.stages import checkpoints
 
 START_TOKENS = 60_000
@@ -48,6 +51,16 @@ def load_decoder(decoder: nn.Module, checkpoint: Path) -> bool:
     decoder.load_state_dict(weights)
     logger.info(f"decoder taken from {checkpoint}")
     return True
+
+
+def save_untrained(shape: FromScratch, shards: Shards, max_length: int, out: Path) -> Path:
+    """Save a randomly started encoder with the tokenizer of some shards, for several runs to start from."""
+    tokenizer = shards.tokenizer()
+    backbone = new_backbone(shape, tokenizer, max_length)
+    with new_folder(out) as folder:
+        backbone.lm.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return out
 
 
 def head_from_text(

@@ -1,0 +1,1 @@
+"""`dupmae study`: a grid of cells through the stages, and what it shows."""
