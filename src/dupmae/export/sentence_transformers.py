@@ -166,6 +166,8 @@ def _sparse_differences(encoder: HybridEncoder, settings: RetrieverSettings) -> 
         )
     if (threshold := encoder.threshold.item()) != 0:
         told.append(f"{threshold:.6g} is taken from the logits first: the head has no bias to hold it.")
+    if settings.representation.query_terms == "own":
+        told.append("A query keeps the entries of its own tokens alone; the modules keep others, too.")
     if settings.representation.kind != "aggregated":
         told.append(
             f"A passage keeps its {settings.representation.top_k} largest entries (after any weights) and a query all; "

@@ -93,6 +93,8 @@ class HybridEncoder(nn.Module):
         hidden = backbone.hidden(input_ids, valid)
         dense = self._dense(hidden, valid) if self.has_dense else None
         sparse = self.activate(_maxima(backbone, hidden, valid, special)) if self.has_sparse else None
+        if sparse is not None and queries and self.settings.query_terms == "own":
+            sparse = sparse * _own_terms(input_ids, valid & ~special, sparse.shape[1])
         if sparse is not None and self.settings.kind == "aggregated":
             sparse = fold(sparse, self.settings.aggregated_dimensions)
         return Vectors(dense, sparse)
@@ -158,6 +160,13 @@ class HybridEncoder(nn.Module):
         assert dense is not None
         assert sparse is not None
         return Vectors(torch.cat([dense, sparse], 1), None)
+
+
+def _own_terms(ids: Tensor, kept: Tensor, vocabulary: int) -> Tensor:
+    """Which entries are tokens of each text, bool [B, |V|]; `kept` bool [B, L] says which tokens count."""
+    own = torch.zeros(len(ids), vocabulary, dtype=torch.bool, device=ids.device)
+    own[kept.nonzero()[:, 0], ids[kept]] = True
+    return own
 
 
 def _maxima(backbone: Backbone, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ class Representation(Settings):
     )
     dimensions: int = Field(384, ge=1, description="d', width of the dense part")
     top_k: int = Field(384, ge=1, description="vocabulary entries a passage keeps")
+    query_terms: Literal["all", "own"] = Field(
+        "all", description="vocabulary entries of a query: all, or its own tokens only, weighted by the head"
+    )
     aggregated_dimensions: int = Field(640, ge=1, description="width that aggregated folds the vocabulary part to")
     activation: Literal["log1p_relu", "relu"] = Field("log1p_relu", description="non-linearity before the top-k")
     pooling: Literal["cls", "mean"] = Field("cls", description="what the dense part is read from")
