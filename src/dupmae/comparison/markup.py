@@ -14,7 +14,9 @@ from dupmae.comparison.tables import (
     rows,
 )
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "<": "$<$"}
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$"}
+# Outside of mathematics the old encoding of fonts prints these as other signs.
+_LATEX |= {sign: f"${sign}$" for sign in "<>|"}
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
