@@ -19,7 +19,7 @@ from dupmae.stages.prepare import prepare
 from tests.reference.tiny import sentences, tiny_folder
 from tests.tiny import call
 
-PRETRAINING = [path for path in RECIPES.glob("*.yaml") if "\nobjective:" in path.read_text()]
+PRETRAINING = [*RECIPES.glob("retromae-*.yaml"), *RECIPES.glob("dupmae-msmarco.yaml")]
 
 
 def settings(**changes: Any) -> Plan:
@@ -113,7 +113,8 @@ def test_the_recipes_load_and_plan(path: Path, capsys: pytest.CaptureFixture[str
 
 def test_an_unknown_recipe_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", "retromae") == 2
-    names = "dupmae-msmarco, dupmae-msmarco-finetune, quickstart, retromae-generic, retromae-msmarco"
+    names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    assert "retromae-generic, retromae-msmarco" in names
     told = f"dupmae: retromae: no such recipe (give a YAML file, or one of: {names})\n"
     assert capsys.readouterr().err == told
     assert call("plan", "retromae-generic", "retromae-msmarco") == 2

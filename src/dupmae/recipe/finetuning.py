@@ -48,6 +48,12 @@ class Finetune(FinetuneOptions):
         None, ge=1, description="steps after which hard negatives are mined anew with the present weights; none: never"
     )
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    dev: Path | None = Field(
+        None,
+        description="sentence pairs with scores, STS Benchmark table or jsonl: the weights whose cosines rank them "
+        "best are kept; none: the last",
+    )
+    dev_every: int = Field(125, ge=1, description="steps between measurements on dev")
     out: Path = Field(description="retriever folder; log and checkpoints go to a folder -training beside it")
     resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
 
@@ -58,6 +64,12 @@ class Finetune(FinetuneOptions):
         return self
 
     @model_validator(mode="after")
+    def _measured(self) -> Finetune:
+        if self.dev is not None and self.representation.kind == "bow":
+            raise ValueError("dev: there are no dense vectors to take the cosine of with representation.kind: bow")
+        return self
+
+    @model_validator(mode="after")
     def _own_folder(self) -> Finetune:
-        refuse_own_input(self.out, [self.data, self.model, self.mined])
+        refuse_own_input(self.out, [self.data, self.model, self.mined, self.dev])
         return self

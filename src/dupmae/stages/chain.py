@@ -246,6 +246,9 @@ def _inputs(settings: Settings) -> Iterator[Path]:
     """The files and folders that settings name; of a glob, those it fits."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from _inputs(value)
+            continue
         entries = value if isinstance(value, list) else [value]
         if name not in WITHOUT_EFFECT:
             for entry in entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dupmae.console import logger
+from dupmae.corpus.alike import read_alike
 from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.models import device, open_backbone, resolve_dtype
@@ -26,6 +27,7 @@ from dupmae.stages.calibrate import calibrate, idf_weights, weigh_parts
 from dupmae.stages.loop import Plan
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from dupmae.stages.refresh import Positions, RefreshedSteps, mine_again
+from dupmae.stages.selection import Selection
 from dupmae.stages.start import head_from_text
 from dupmae.stages.training import parameter_groups, steps_within, train
 
@@ -68,6 +70,7 @@ def finetune(settings: Finetune) -> Finetuned:
     torch.manual_seed(settings.seed)
     whole = settings.refresh is not None
     pairs = read_pair_data(settings.data, settings.mined, settings.split, whole=whole)
+    dev = None if settings.dev is None else read_alike(settings.dev)
     encoder, tokenizer, brought = _model(settings)
     _check(settings, encoder)
     dtype = resolve_dtype(settings.dtype)
@@ -92,12 +95,26 @@ def finetune(settings: Finetune) -> Finetuned:
         set_dropout(encoder, settings.dropout)
     model = ContrastiveObjective(encoder, dtype, settings.chunk_size)
     plan = _plan(settings, pairs)
+    selection = None
+    if dev is not None:
+        selection = Selection(
+            dev,
+            encoder,
+            tokenizer,
+            _kept(settings),
+            dtype=settings.dtype,
+            every=settings.dev_every,
+            folder=plan.out,
+        )
+        plan = replace(plan, watcher=selection)
     steps = settings.steps or _steps(settings, model, data, plan)
     if processes.rank() == 0:
         kind, queries = settings.representation.kind, len(pairs.queries)
         logger.info(f"fine-tuning {kind} for {steps:,} steps on {queries:,} queries")
     log = train(model, _refreshing(settings, data, negatives, pairs, encoder, tokenizer, plan), plan, steps=steps)
     if processes.rank() == 0:
+        if selection is not None:
+            selection.restore()
         kept = _kept(settings)
         retriever = Retriever(encoder, tokenizer, kept)
         if kept.representation.kind == "hybrid" and kept.representation.part_weights is None:

@@ -13,8 +13,8 @@ from typing import Any
 from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.log import is_number, read_log
-from dupmae.flops import Shape, Texts, step_parts
-from dupmae.recipe import Plan
+from dupmae.flops import Shape, Texts, paired_flops, step_parts
+from dupmae.recipe import Contrastive, Plan
 
 # Dense bf16 matrix products, operations per second, as NVIDIA's data sheets give them; where a sheet counts 2:4
 # sparsity, half of its figure. H100 SXM, H100 PCIe, H200 SXM: H100 and H200 data sheets; A100: A100 data sheet;
@@ -38,7 +38,7 @@ class Planned:
     """The plan of a recipe.
 
     Attributes:
-        tokens: real tokens that training goes through, over all epochs.
+        tokens: real tokens of unlabelled text that training goes through, over all epochs.
         steps: optimizer steps.
         parts: counted operations of the whole run by part, forward and backward.
         peak: operations per second of one accelerator.
@@ -70,18 +70,26 @@ def plan(settings: Plan) -> Planned:
         DupmaeError: when the sizes of data or model are not known, or the recipe says neither steps nor epochs.
     """
     shape, data = _sizes(settings)
-    epochs = settings.epochs if settings.steps is None else settings.steps * settings.batch_tokens / data.tokens
+    pairs = settings.contrastive
+    # Steps for each batch of text: with more pairs than text, some have none.
+    spread = 1.0 if pairs is None else max(1.0, pairs.ratio)
+    epochs = settings.epochs
+    if settings.steps is not None:
+        epochs = settings.steps / spread * settings.batch_tokens / data.tokens
     if epochs is None:
         raise DupmaeError("neither steps nor epochs is given", where="plan", fix="set one, e.g. epochs=8")
     texts = Texts(count=data.count * epochs, tokens=data.tokens * epochs, pairs=data.pairs * epochs)
+    batches = texts.tokens / settings.batch_tokens
     parts = step_parts(shape, texts, settings.objective, settings.masking)
+    if pairs is not None:
+        parts["contrastive"] = paired_flops(shape, _paired_texts(pairs, batches * pairs.ratio))
     peak, peak_source = _peak(settings)
     utilisation, utilisation_source = _utilisation(settings)
     seconds = sum(part.total for part in parts.values()) / (peak * settings.count * utilisation)
     device_hours = seconds * settings.count / SECONDS_PER_HOUR
     return Planned(
         tokens=texts.tokens,
-        steps=settings.steps or max(1, round(texts.tokens / settings.batch_tokens)),
+        steps=settings.steps or max(1, round(batches * spread)),
         parts={name: part.total for name, part in parts.items()},
         peak=peak,
         peak_source=peak_source,
@@ -111,6 +119,15 @@ def _sizes(settings: Plan) -> tuple[Shape, Texts]:
         return Shape.of(_configuration(settings.model)), data
     scratch = settings.from_scratch
     return Shape(scratch.layers, scratch.hidden, 4 * scratch.hidden, len(corpora[0].tokenizer())), data
+
+
+def _paired_texts(pairs: Contrastive, batches: float) -> Texts:
+    """Queries and passages of batches of pairs, all as long as they may be."""
+    queries = batches * pairs.batch_size
+    passages = queries * (1 + pairs.negatives)
+    longest = pairs.query_length, pairs.passage_length
+    tokens, squares = (queries * longest[0] ** n + passages * longest[1] ** n for n in (1, 2))
+    return Texts(queries + passages, tokens, squares)
 
 
 def _configuration(model: str) -> Any:

@@ -128,7 +128,8 @@ def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> N
 
 def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
     if settings.epochs is not None:
-        return math.ceil(settings.epochs * data(1).per_epoch)
+        per_epoch: float = data(1).per_epoch
+        return math.ceil(settings.epochs * per_epoch)
     if settings.minutes is None:
         problem = "neither steps nor minutes nor epochs is given"
         raise DupmaeError(problem, where="pretrain", fix="set one, e.g. minutes=8")

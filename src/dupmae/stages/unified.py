@@ -58,9 +58,9 @@ class UnifiedSteps:
         return self.part(step, 0, 1)
 
     @property
-    def per_epoch(self) -> Fraction:
+    def per_epoch(self) -> float:
         """Steps that go through the unlabelled text once."""
-        return self.text.per_epoch / self._text_share
+        return float(self.text.per_epoch / self._text_share)
 
     @property
     def corpora(self) -> Any:
