@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from dupmae.commands import suites
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, written
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ COMMANDS = (
         "Plan",
         ("gpu", "count", "utilisation", "price", "like"),
         words="recipe",
+        variants={"suite": suites.PLAN},
     ),
     Command("report", "curves of a training run", report, "Report", words="run"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
@@ -20,6 +21,27 @@ def evaluate(settings: recipe.EvaluateSuite) -> Outcome:
     name = "SUITE" if settings.suite != "sts" else "senteval-transfer"
     after = command_line("evaluate", settings.retriever, "--suite", name, "--data", "DIR")
     return written(result, out, _files(result), after, _rows(result))
+
+
+def plan(settings: recipe.PlanSuite) -> Outcome:
+    """Time, disk and cost of a benchmark at full size."""
+    from dupmae.evaluation.summary import bytes_text
+    from dupmae.stages.plan_suite import plan_suite
+
+    planned = plan_suite(settings)
+    where = "this machine" if settings.gpu == "cpu" else f"{settings.count} x {settings.gpu}"
+    rows = {
+        "corpus": f"{planned.passages:,} passages of {planned.tokens:.1f} tokens (mean of the sample)",
+        "work": f"{planned.flops:.3g} FLOPs to encode it",
+        "encoding": f"{planned.encoding_hours:,.2f} hours on {where} ({planned.encoding_source})",
+        "searching": f"{planned.searching_hours:,.2f} hours for {planned.queries:,} queries on this machine (measured)",
+        "disk": f"{bytes_text(planned.bytes)} of shards",
+    }
+    if planned.cost is not None:
+        rows["cost"] = f"{planned.cost:,.2f} at {settings.price:g} an hour each"
+    lines = [f"{name:<12} {told}" for name, told in rows.items()]
+    after = command_line("evaluate", settings.retriever, "--suite", settings.suite, "--data", "DIR")
+    return Outcome({**asdict(planned), "next": after}, "\n".join([*lines, f"next: {after}"]))
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
@@ -57,3 +79,4 @@ EVALUATE = Command(
     ("retriever", "data", "out", "split", "suite"),
     words="retriever",
 )
+PLAN = Command("plan", "time of a benchmark at full size", plan, "PlanSuite", ("gpu", "count", "utilisation", "price"))

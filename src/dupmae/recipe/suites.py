@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dupmae.recipe.base import Settings
 
@@ -68,13 +68,22 @@ class PlanSuite(Settings):
         description="a benchmark of retrieval"
     )
     retriever: Path = Field(description="retriever folder")
-    data: Path = Field(description="BEIR folder or jsonl of passages like those of the suite, any number")
-    sample: int = Field(2_000, ge=100, description="passages of data that are encoded and searched for the measure")
+    data: Path = Field(description="folder with the suite's corpus, or a BEIR folder or jsonl of texts like it")
+    sample: int = Field(2_000, ge=10, description="documents of data that are encoded and searched for the measure")
+    passage_words: int = Field(100, ge=1, description="of msmarco-document: words of a passage")
     gpu: Literal["h100", "h100-pcie", "h200", "a100", "l40s", "l4", "a10", "cpu"] = Field(
         "cpu", description="what encodes; cpu: this machine, measured"
     )
     count: int = Field(1, ge=1, description="how many of them")
     utilisation: float | None = Field(
-        None, gt=0, le=1, description="share of the peak that encoding reaches; none: assumed, or measured here"
+        None, gt=0, le=1, description="share of a GPU's peak that encoding reaches; none: assumed"
     )
     price: float | None = Field(None, ge=0, description="price of one of them for an hour, in any currency")
+
+    @model_validator(mode="after")
+    def _measured_here(self) -> PlanSuite:
+        if self.gpu == "cpu" and self.utilisation is not None:
+            raise ValueError("utilisation: gpu=cpu is measured, nothing is to be given")
+        if self.gpu == "cpu" and self.count > 1:
+            raise ValueError("count: gpu=cpu is this machine, of which there is one")
+        return self

@@ -7,20 +7,20 @@ that is neither white space nor a control character is a word by itself.
 
 from __future__ import annotations
 
-import re
-import sys
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
-from itertools import groupby
 
+import regex  # type: ignore[import-untyped]
+
+# Python's own regular expressions know no categories, and their \w leaves the combining marks out.
+WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
 # Stands between words; a control character is never part of one.
 BETWEEN = "\x1f"
 
 
 def words(text: str) -> list[str]:
     """The words that answers are compared by."""
-    return [word.lower() for word in _pattern().findall(unicodedata.normalize("NFD", text))]
+    return [word.lower() for word in WORD.findall(unicodedata.normalize("NFD", text))]
 
 
 def joined(text: str) -> str:
@@ -31,22 +31,3 @@ def joined(text: str) -> str:
 def holds_answer(passage: str, answers: Iterable[str]) -> bool:
     """Whether one of the answers is in the passage, both given by `joined`; one without a word is in none."""
     return any(answer in passage for answer in answers if len(answer) > 2 * len(BETWEEN))
-
-
-@cache
-def _pattern() -> re.Pattern[str]:
-    """One regular expression for a word. Python's own classes leave the combining marks out."""
-    inside, neither = _class("LNM"), _class("ZC")
-    return re.compile(f"[{inside}]+|[^{neither}]")
-
-
-def _class(categories: str) -> str:
-    """The characters of some general categories, by their first letter, as ranges of a character class."""
-    member = (unicodedata.category(chr(point))[0] in categories for point in range(sys.maxunicode + 1))
-    ranges, start = [], 0
-    for inside, run in groupby(member):
-        end = start + sum(1 for _ in run)
-        if inside:
-            ranges.append(f"\\U{start:08x}-\\U{end - 1:08x}")
-        start = end
-    return "".join(ranges)

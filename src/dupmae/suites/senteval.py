@@ -100,7 +100,8 @@ def _of_class(label: int) -> Reader:
     """A reader of sentences of one class, one a line."""
 
     def read(path: Path) -> list[Example]:
-        return [Example((text,), label) for _, text in _latin(path) if text.strip()]
+        # CR has blank lines, which SentEval counts as sentences too.
+        return [Example((text,), label) for _, text in _latin(path)]
 
     return read
 
@@ -120,8 +121,8 @@ def _label_last(path: Path) -> list[Example]:
 
 
 def _example(columns: tuple[str, str, str], path: Path, line: int) -> Example:
-    label, mark, text = columns
-    if not mark or not label.strip().isdecimal():
+    label, _, text = columns
+    if not label.strip().isdecimal():
         raise DupmaeError("needs a sentence and the number of its class", where=path, line=line, fix="fetch it again")
     return Example((text,), int(label))
 
@@ -161,7 +162,7 @@ def _latin(path: Path) -> Iterator[tuple[int, str]]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DupmaeError(f"damaged gzip file: {error}", where=path, fix="fetch it again") from None
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
         yield number, line.decode("latin-1").rstrip("\r")
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dupmae.console import logger, track
+from dupmae.console import logger, progress, track
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, remove_leftovers, write_json
@@ -157,21 +157,22 @@ def encode_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     starts, encoded, begin = [0], 0, time.perf_counter()
-    expected = -(-found.passages // block)
-    for number, passages in enumerate(track(blocks(collection, block), "encoding", expected, "shards")):
-        shard = _shard(folder, number)
-        if not (shard / SETTINGS).is_file():
-            build_index(
-                shard,
-                encoder.passage_batches([passage.content for passage in passages], batch_tokens=batch_tokens),
-                passages,
-                dimensions=encoder.dimensions,
-                vocabulary=encoder.vocabulary,
-                retriever=record,
-            )
-            encoded += len(passages)
-            logger.info(f"shard {number + 1} of {expected}: {starts[-1] + len(passages):,} passages")
-        starts.append(starts[-1] + len(passages))
+    with progress("encoding", found.passages, "passages") as bar:
+        for number, passages in enumerate(blocks(collection, block)):
+            shard = _shard(folder, number)
+            starts.append(starts[-1] + len(passages))
+            if not (shard / SETTINGS).is_file():
+                build_index(
+                    shard,
+                    encoder.passage_batches([passage.content for passage in passages], batch_tokens=batch_tokens),
+                    passages,
+                    dimensions=encoder.dimensions,
+                    vocabulary=encoder.vocabulary,
+                    retriever=record,
+                )
+                encoded += len(passages)
+                logger.info(f"shard {number + 1}: {starts[-1]:,} of {found.passages:,} passages")
+            bar.advance(len(passages))
     write_json(folder / FINISHED, {"starts": starts, **asdict(found)})
     seconds = time.perf_counter() - begin
     return Shards(folder, np.array(starts), found.documents, found.missing, encoded, seconds)
