@@ -13,9 +13,7 @@ from dupmae.recipe.base import Settings
 class Contrastive(Settings):
     """Pairs beside the unlabelled text (the second stage of the unified framework)."""
 
-    data: Path = Field(
-        description="training data: BEIR or MS MARCO folder, DPR json, jsonl, csv, parquet, hub:NAME"
-    )
+    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, csv, parquet, hub:NAME")
     mined: Path | None = Field(None, description="hard negatives by id, such as negatives.jsonl of mine")
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="weight of the contrastive term")
