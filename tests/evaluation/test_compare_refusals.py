@@ -90,7 +90,7 @@ def test_what_is_no_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     write_json("sts/metrics.json", {"suite": "sts", "metrics": {"mean": 70.0}, "settings": {"split": "test"}})
     assert "sts/metrics.json: not a result with queries and a corpus" in line(capsys, "a", "sts")
     write_json("beir/metrics.json", {"suite": "beir", "metrics": {}, "sets": {"scifact": {}}})
-    assert "beir/metrics.json: holds several data sets" in line(capsys, "a", "beir")
+    assert "a: is of one data set, others are of several" in line(capsys, "a", "beir")
     Path("broken.json").write_text("{")
     assert "broken.json, line 1: not JSON" in line(capsys, "a", "broken.json")
     change("a/metrics.json", lambda found: found.update(metrics={"mrr@10": float("nan")}))

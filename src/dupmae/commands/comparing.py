@@ -11,19 +11,29 @@ if TYPE_CHECKING:
 
 
 def compare(settings: recipe.Compare) -> Outcome:
-    """Several systems on the same queries."""
+    """Several systems on the same queries, of one data set or of several."""
     if settings.out is not None:
         check_folder(settings.out, replaced=False)
-    from dupmae.comparison.comparing import compare as run
+    from dupmae.comparison.comparing import compare as compare_set
+    from dupmae.comparison.overview import compare_sets, several_sets
+    from dupmae.comparison.overview_writing import shown, write_overview
     from dupmae.comparison.terminal import terminal
     from dupmae.comparison.writing import write_comparison
 
-    comparison, bm25 = run(settings)
-    result, text = comparison.as_dict(), terminal(comparison)
+    told: dict[str, str] = {}
+    if several_sets(settings.inputs):
+        overview = compare_sets(settings)
+        result, text = overview.as_dict(), shown(overview)
+        if settings.out is not None:
+            told = write_overview(settings.out, overview)
+    else:
+        comparison, bm25 = compare_set(settings)
+        result, text = comparison.as_dict(), terminal(comparison)
+        if settings.out is not None:
+            told = write_comparison(settings.out, comparison, bm25)
     if settings.out is None:
         after = command_line("compare", *settings.inputs, "--out", "OUT")
         return Outcome({**result, "next": after}, f"{text}\n\nnext: {after}")
-    told = write_comparison(settings.out, comparison, bm25)
     again = () if settings.bm25 else ("--bm25",)
     after = command_line("compare", *settings.inputs, "MORE", *again, "--out", settings.out)
     return Outcome({**result, "next": after}, f"{text}\n\n{wrote(settings.out, told, after)}")

@@ -48,6 +48,7 @@ class Comparison:
         data: name of the data set; split: its qrels file.
         queries: how many; corpus: how many passages or documents were ranked.
         metric: the one that is compared query by query; metrics: all of the table.
+        test: the test in words; tests: how many p-values were corrected together.
         values: of that metric, system -> query id -> value.
         passages: documents that `moved` names, by id, where the data is at hand.
         quoted: lines of papers on the same data set that have one of the metrics.
@@ -60,6 +61,7 @@ class Comparison:
     metric: str
     metrics: list[str]
     test: str
+    tests: int
     systems: list[System]
     differences: list[Difference]
     quoted: list[Quoted]
@@ -113,6 +115,7 @@ def compare(settings: Compare) -> tuple[Comparison, Result | None]:
         metric=metric,
         metrics=metrics,
         test=TESTS_IN_WORDS[settings.test],
+        tests=len(pairs),
         systems=[
             System(result.name, letter, {metric: result.metrics[metric] for metric in metrics}, str(result.file))
             for result, letter in zip(results, string.ascii_lowercase, strict=False)

@@ -43,31 +43,30 @@ def _header(comparison: Comparison) -> str:
 
 
 def _systems(comparison: Comparison) -> str:
-    head = _head(["", "System", *map(tables.metric_name, comparison.metrics)])
+    head = ["", "System", *map(tables.metric_name, comparison.metrics)]
     body = []
     for row in tables.rows(comparison):
-        cells = "".join(map(_cell, row.cells))
+        cells = "".join(map(cell, row.cells))
         mark = "" if row.source is None else f' <span class="rank">quoted [{row.source}]</span>'
         style = "" if row.source is None else ' class="quoted"'
         body.append(f'<tr{style}><th>{row.letter}</th><th scope="row">{escaped(row.name)}{mark}</th>{cells}</tr>')
     notes = "".join(
         f'<p class="note">{escaped(line)}</p>\n' for line in ["Highest of a column in bold.", *tables.notes(comparison)]
     )
-    return _table("systems lettered", head, body) + notes
+    return table("systems lettered", head, body) + notes
 
 
-def _cell(cell: tables.Cell) -> str:
+def cell(cell: tables.Cell) -> str:
+    """A value with its marks."""
     value = f"{'<b>' * cell.best}{escaped(cell.text)}{'</b>' * cell.best}"
     return f"<td>{value}{f'<sup>{cell.marks}</sup>' if cell.marks else ''}</td>"
 
 
-def _head(columns: Iterable[str]) -> str:
-    return "".join(f'<th scope="col">{escaped(column)}</th>' for column in columns)
-
-
-def _table(kind: str, head: str, body: Iterable[str]) -> str:
+def table(kind: str, head: Iterable[str], body: Iterable[str]) -> str:
+    """A table that scrolls where the page is narrow; the head is text, the body are rows of HTML."""
+    columns = "".join(f'<th scope="col">{escaped(column)}</th>' for column in head)
     return (
-        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{columns}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>\n"
     )
 
@@ -78,7 +77,7 @@ def _bars(comparison: Comparison) -> str:
 
 
 def _differences(comparison: Comparison) -> str:
-    head = _head(["Pair", *tables.DIFFERENCE_COLUMNS])
+    head = ["Pair", *tables.DIFFERENCE_COLUMNS]
     body = [
         f'<tr><th scope="row">{escaped(pair.system)} against {escaped(pair.other)}</th>'
         + "".join(f"<td>{escaped(cell)}</td>" for cell in tables.difference_cells(pair))
@@ -88,7 +87,7 @@ def _differences(comparison: Comparison) -> str:
     note = f"{tables.metric_name(comparison.metric)}, {comparison.test}; the interval is Student's."
     spread = "".join(f"<figure>{charts.query_chart(comparison, pair)}</figure>" for pair in comparison.differences)
     return (
-        _table("systems", head, body)
+        table("systems", head, body)
         + f'<p class="note">{escaped(note)}</p>\n<figure class="wide">{charts.difference_chart(comparison)}</figure>\n'
         + f'<h3>On every query</h3>\n<div class="charts">{spread}</div>\n'
     )

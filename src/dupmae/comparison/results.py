@@ -76,6 +76,19 @@ def read_results(files: Sequence[Path], names: Sequence[str] = ()) -> list[Resul
             or results of other data, splits or queries.
     """
     files = [file / METRICS_FILE if file.is_dir() else file for file in files]
+    names = read_names(files, names)
+    results = [_read(file, name) for file, name in zip(files, names, strict=True)]
+    for result in results[1:]:
+        _check_same(results[0], result)
+    return results
+
+
+def read_names(files: Sequence[Path], names: Sequence[str] = ()) -> list[str]:
+    """What to call each result: the names given, or what tells the files apart.
+
+    Raises:
+        DupmaeError: for a file that is named twice, too many of them, or names that do not fit.
+    """
     resolved = [file.resolve() for file in files]
     twice = next((file for place, file in enumerate(resolved) if file in resolved[:place]), None)
     if twice is not None:
@@ -86,10 +99,7 @@ def read_results(files: Sequence[Path], names: Sequence[str] = ()) -> list[Resul
     if len(names) != len(files) or len(set(names)) != len(names):
         problem = f"{len(set(names))} different names for {len(files)} results"
         raise DupmaeError(problem, where="names", fix="give each result a name of its own")
-    results = [_read(file, name) for file, name in zip(files, names, strict=True)]
-    for result in results[1:]:
-        _check_same(results[0], result)
-    return results
+    return list(names)
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -107,8 +117,6 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _read(file: Path, name: str) -> Result:
     found = read_json(file)
-    if isinstance(found, dict) and "sets" in found:
-        raise DupmaeError("holds several data sets", where=file, fix="name the folder of one of them")
     try:
         metrics = {str(metric): float(value) for metric, value in found["metrics"].items()}
         settings, counts = found["settings"], found["counts"]

@@ -77,11 +77,11 @@ def sources(comparison: Comparison) -> list[str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know to read the tables rightly."""
-    count = len(comparison.differences)
+    corrected = _counted(comparison.tests, "comparison")
     told = [
         f"{comparison.queries:,} queries, {comparison.corpus:,} passages of {comparison.data} ({comparison.split}).",
         f"Letters: significantly better than those systems on {metric_name(comparison.metric)} "
-        f"({comparison.test}, two-sided, p < 0.05 after Holm's correction over {_counted(count, 'comparison')}).",
+        f"({comparison.test}, two-sided, p < 0.05 after Holm's correction over {corrected}).",
     ]
     if comparison.quoted:
         told.append(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,16 +29,21 @@ WIDTH = 160
 
 def terminal(comparison: Comparison) -> str:
     """Both tables, the outcome and the notes; in colours where standard output is a terminal."""
+    told = ["* highest of its column.", *notes(comparison)]
+    return printed(Group(_systems(comparison), _pairs(comparison)), outcome(comparison), told)
+
+
+def printed(tables: RenderableType, said: Sequence[str], told: Sequence[str]) -> str:
+    """Tables, what they say in sentences, and notes, as standard output can show them."""
     shown = sys.stdout.isatty()
     width = shutil.get_terminal_size((WIDTH, 24)).columns if shown else WIDTH
     text = io.StringIO()
     console = Console(file=text, force_terminal=shown, width=width)
-    console.print(_systems(comparison))
-    console.print(_pairs(comparison))
-    for line in outcome(comparison):
+    console.print(tables)
+    for line in said:
         console.print(Text(line))
     console.print()
-    for line in ["* highest of its column.", *notes(comparison)]:
+    for line in told:
         console.print(Text(line, style="dim"))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
@@ -50,14 +56,15 @@ def _systems(comparison: Comparison) -> Table:
     for place, row in enumerate(lines):
         if row.source is None:
             ends = place + 1 < len(lines) and lines[place + 1].source is not None
-            table.add_row(row.letter, Text(row.name), *map(_cell, row.cells), end_section=ends)
+            table.add_row(row.letter, Text(row.name), *map(cell, row.cells), end_section=ends)
         else:
             name = Text(f"{row.name}, quoted [{row.source}]")
-            table.add_row("", name, *map(_cell, row.cells), style="dim")
+            table.add_row("", name, *map(cell, row.cells), style="dim")
     return table
 
 
-def _cell(cell: Cell) -> Text:
+def cell(cell: Cell) -> Text:
+    """A value with its marks."""
     # The place of the mark is kept, so that letters stay below each other.
     text = Text(cell.text, style="bold" if cell.best else "")
     return text.append(("*" if cell.best else " ") + (f" {cell.marks}" if cell.marks else ""))

@@ -62,6 +62,8 @@ article ol > li { margin: .7rem 0 0; }
 .lettered th:nth-child(2) { white-space: normal; min-width: 10rem; }
 .lettered .rank { white-space: nowrap; }
 .lettered td, .lettered th { text-align: left; }
+.sets thead th { white-space: normal; overflow-wrap: normal; }
+.sets a { color: inherit; }
 .quoted { color: var(--quiet); }
 sup { color: var(--hybrid); margin-left: .2em; line-height: 0; }
 .wide svg { max-width: 56rem; }
