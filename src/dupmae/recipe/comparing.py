@@ -18,7 +18,9 @@ class Compare(Settings):
     data: Path | None = Field(None, description="folder of the data; none: the one that the results name")
     bm25: bool = Field(False, description="rank with BM25, too, as the first system")
     names: list[str] = Field([], description="what to call the systems; none: what tells their paths apart")
-    metric: str | None = Field(None, description="metric that is compared query by query; none: the main one of the suite, or the first")
+    metric: str | None = Field(
+        None, description="metric that is compared; none: the main one of the suite, or the first"
+    )
     baseline: str | None = Field(
         None, description="name of the system that all others are compared with; none: every pair is compared"
     )
