@@ -34,6 +34,7 @@ def test_spearman_by_hand() -> None:
     # Squared rank differences 1, 1, 0, 0: 1 - 6 * 2 / (4 * 15) = .8
     assert spearman([1, 2, 3, 4], [0.2, 0.1, 0.3, 0.9]) == pytest.approx(80.0)
     assert spearman([0, 5, 2.5], [-1, 1, 0.99]) == pytest.approx(100.0)
+    assert spearman([1, 2, 3], [0.5, 0.5, 0.5]) == spearman([2, 2], [0.1, 0.2]) == 0
     tied = ([1, 1, 2, 3, 3], [0.1, 0.4, 0.4, 0.2, 0.9])
     assert spearman(*tied) == pytest.approx(by_hand(*tied))
 

@@ -33,6 +33,7 @@ def plan(settings: recipe.PlanSuite) -> Outcome:
     rows = {
         "corpus": f"{planned.passages:,} passages of {planned.tokens:.1f} tokens (mean of the sample)",
         "work": f"{planned.flops:.3g} FLOPs to encode it",
+        "tokenising": f"{planned.tokenising_hours:,.2f} hours on this machine (measured)",
         "encoding": f"{planned.encoding_hours:,.2f} hours on {where} ({planned.encoding_source})",
         "searching": f"{planned.searching_hours:,.2f} hours for {planned.queries:,} queries on this machine (measured)",
         "disk": f"{bytes_text(planned.bytes)} of shards",

@@ -125,7 +125,9 @@ def scores(pairs: dict[str, Parts], said: dict[str, dict[str, list[float]]]) -> 
 
 
 def spearman(gold: Sequence[float], said: Sequence[float]) -> float:
-    """Spearman's rank correlation x 100, ties at their mean rank."""
+    """Spearman's rank correlation x 100, ties at their mean rank; 0 where all values of a side are equal."""
+    if min(gold) == max(gold) or min(said) == max(said):
+        return 0.0
     return 100 * float(spearmanr(gold, said).statistic)
 
 

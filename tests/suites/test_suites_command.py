@@ -1,0 +1,160 @@
+"""The command: every suite on tiny data, what is written, what is kept, what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dupmae.corpus.beir import read_queries
+from dupmae.evaluation.metrics import evaluate, per_query
+from dupmae.evaluation.runs import read_run
+from dupmae.files import read_json
+from dupmae.retriever import Retriever
+from dupmae.suites.answers import holds_answer, joined
+from dupmae.suites.official import read_judgements, read_questions, read_wikipedia
+from tests.suites.folders import dpr, msmarco, msmarco_documents
+from tests.tiny import beir_folder, call, tiny_retriever
+
+SMALL = ("official=false", "shard=7", "passage_words=20")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suites")
+    tiny_retriever(folder / "retriever")
+    msmarco(folder / "msmarco")
+    msmarco_documents(folder / "documents")
+    dpr(folder / "dpr")
+    beir_folder(folder / "beir" / "mine", 20)
+    beir_folder(folder / "beir" / "scifact" / "beir", 20)
+    return folder
+
+
+def measured(folder: Path, suite: str, data: str, *words: object) -> dict[str, Any]:
+    assert call("evaluate", folder / "retriever", "--suite", suite, "--data", folder / data, *SMALL, *words) == 0
+    result: dict[str, Any] = read_json(folder / "retriever-evaluation" / suite / "metrics.json")
+    return result
+
+
+@pytest.mark.parametrize(
+    ("suite", "data", "qrels"),
+    [
+        ("msmarco-passage", "msmarco", "qrels.dev.small.tsv"),
+        ("msmarco-document", "documents", "msmarco-docdev-qrels.tsv"),
+    ],
+)
+def test_metrics_run_file_and_values_agree(folder: Path, suite: str, data: str, qrels: str) -> None:
+    result = measured(folder, suite, data)
+    out = folder / "retriever-evaluation" / suite
+    judged, run = read_judgements(folder / data / qrels), read_run(out / "run.trec")
+    assert run.keys() == judged.keys()
+    assert evaluate(judged, run, list(result["metrics"])) == pytest.approx(result["metrics"], abs=1e-9)
+    assert read_json(out / "per_query.json") == per_query(judged, run, list(result["metrics"]))
+    assert result["retriever"] == Retriever.load(folder / "retriever").fingerprint()
+    assert qrels in result["data"]
+    assert result["official"] is False
+    assert result["counts"]["queries"] == 20
+
+
+def test_trec_counts_from_grade_two_on(folder: Path) -> None:
+    result = measured(folder, "trec-dl-2019", "msmarco")
+    graded = read_judgements(folder / "msmarco" / "2019qrels-pass.txt")
+    run = read_run(folder / "retriever-evaluation" / "trec-dl-2019" / "run.trec")
+    binary = {query: {name: int(grade >= 2) for name, grade in found.items()} for query, found in graded.items()}
+    assert result["metrics"]["ndcg@10"] == pytest.approx(evaluate(graded, run, ["ndcg@10"])["ndcg@10"])
+    rest = [name for name in result["metrics"] if name != "ndcg@10"]
+    assert {name: result["metrics"][name] for name in rest} == pytest.approx(evaluate(binary, run, rest))
+    assert result["counts"]["queries"] == 3
+
+
+def test_questions_are_answered_by_texts(folder: Path) -> None:
+    result = measured(folder, "nq", "dpr")
+    _, answers = read_questions(folder / "dpr" / "nq-test.qa.csv")
+    texts = {parts[0].id: joined(parts[0].text) for parts in read_wikipedia(folder / "dpr" / "psgs_w100.tsv")}
+    ranks: dict[str, list[str]] = {}
+    for line in (folder / "retriever-evaluation" / "nq" / "run.trec").read_text().splitlines():
+        ranks.setdefault(line.split()[0], []).append(line.split()[2])
+    for k in (5, 20, 100):
+        right = [
+            any(holds_answer(texts[name], [joined(answer) for answer in answers[query]]) for name in found[:k])
+            for query, found in ranks.items()
+        ]
+        assert len(right) == 10
+        assert result["metrics"][f"recall@{k}"] == sum(right) / 10
+
+
+def test_suites_of_one_corpus_share_its_shards(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    measured(folder, "msmarco-passage", "msmarco")
+    shards = sorted((folder / "retriever-shards").iterdir())
+    result = measured(folder, "trec-dl-2019", "msmarco", f"out={folder / 'elsewhere'}")
+    assert sorted((folder / "retriever-shards").iterdir()) == shards
+    assert read_json(folder / "elsewhere" / "metrics.json")["seconds"]["encoded_passages"] == 0
+    assert result["metrics"] == read_json(folder / "elsewhere" / "metrics.json")["metrics"]
+
+
+def test_results_are_kept_until_something_changes(folder: Path, tmp_path: Path) -> None:
+    out = f"out={tmp_path / 'out'}"
+    file = tmp_path / "out" / "metrics.json"
+    measured(folder, "msmarco-passage", "msmarco", out)
+    written = file.stat().st_mtime_ns
+    measured(folder, "msmarco-passage", "msmarco", out)
+    assert file.stat().st_mtime_ns == written
+    measured(folder, "msmarco-passage", "msmarco", out, "part=dense")
+    assert file.stat().st_mtime_ns > written
+    dense = read_json(file)
+    (tmp_path / "out" / "run.trec").unlink()
+    measured(folder, "msmarco-passage", "msmarco", out, "part=dense", "keep_shards=false", f"shards={tmp_path / 's'}")
+    again = read_json(file)
+    assert (tmp_path / "out" / "run.trec").exists()
+    assert again["metrics"] == dense["metrics"]
+    assert not list((tmp_path / "s").iterdir())
+
+
+def test_beir_folders_one_by_one_and_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = measured(folder, "beir", "beir")
+    out = folder / "retriever-evaluation" / "beir"
+    alone = {name: read_json(out / name / "metrics.json")["metrics"] for name in ("mine", "scifact")}
+    assert {name: told["metrics"] for name, told in result["sets"].items()} == alone
+    mean = (alone["mine"]["ndcg@10"] + alone["scifact"]["ndcg@10"]) / 2
+    assert result["metrics"]["ndcg@10, mean of all here"] == pytest.approx(mean)
+    assert len(result["missing"]) == 17
+    assert set(read_run(out / "mine" / "run.trec")) == set(read_queries(folder / "beir" / "mine"))
+    assert "CC BY-NC 2.0" in capsys.readouterr().out
+    picked = measured(folder, "beir", "beir", "sets=[mine]")
+    assert list(picked["sets"]) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--suite", "msmarco"), "--suite: suite cannot be 'msmarco' (give msmarco-passage or msmarco-document"),
+        (("--suite", "beir", "--data", "none"), "none: no such folder"),
+        (
+            ("--suite", "beir", "--data", "beir", "sets=[quora]"),
+            "beir: has no data set quora (there are: mine, scifact)",
+        ),
+        (("--suite", "beir", "--data", "beir"), "has 20 judged queries, officially 300"),
+        (("--suite", "msmarco-passage", "--data", "msmarco", *SMALL, "depth=10"), "depth: msmarco-passage needs 1,000"),
+        (("--suite", "trec-dl-2019"), "trec-dl-2019: data is not given (trec-dl-2019 reads"),
+        (("--data", "beir"), "out is not given (give out=PATH)"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    folder: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(folder)
+    assert call("evaluate", "retriever", "--quiet", *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_recipe_may_name_the_suite(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "suite.yaml"
+    recipe.write_text(f"suite: nq\ndata: {folder / 'dpr'}\nofficial: false\nshard: 7\npassage_words: 20\n")
+    capsys.readouterr()
+    assert call("evaluate", folder / "retriever", "--recipe", recipe, "--json", "--quiet") == 0
+    assert json.loads(capsys.readouterr().out)["suite"] == "nq"

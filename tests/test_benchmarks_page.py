@@ -1,0 +1,74 @@
+"""The page on benchmarks: its commands run on tiny data, its tables say what the code says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dupmae.recipe import EvaluateSuite
+from dupmae.suites import similarity, transfer
+from dupmae.suites.beir import SETS
+from dupmae.suites.collections import SUITES
+from tests.suites.folders import dpr, msmarco, msmarco_documents
+from tests.suites.test_similarity import write_year
+from tests.suites.test_transfer import write_senteval
+from tests.tiny import beir_folder, call, tiny_retriever
+
+PAGE = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+SMALL = {"evaluate": ("official=false", "shard=20", "folds=2", "--quiet"), "plan": ("--quiet",)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(transfer, "STRENGTHS", [1.0])
+    tiny_retriever(tmp_path / "retriever")
+    msmarco(tmp_path / "msmarco")
+    msmarco_documents(tmp_path / "msmarco-documents")
+    dpr(tmp_path / "wikipedia")
+    beir_folder(tmp_path / "beir" / "scifact", 10)
+    sentences = tmp_path / "sentences"
+    sentences.mkdir()
+    write_senteval(sentences)
+    for year in similarity.YEARS:
+        write_year(sentences, year, table=False)
+    row = "g\tf\ty\t1\t{}\tone sentence\tanother {}\n"
+    (sentences / "sts-test.csv").write_text("".join(row.format(n, n) for n in range(5)))
+    pairs = "".join(f"{n}\tone sentence\tanother {n}\t{n}\tNEUTRAL\n" for n in range(5))
+    (sentences / "SICK_test_annotated.txt").write_text("header\n" + pairs)
+    return tmp_path
+
+
+def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            words = shlex.split(line)[1:]
+            assert call(*words, *SMALL[words[0]]) == 0, capsys.readouterr().err
+    assert {path.name for path in (folder / "retriever-evaluation").iterdir()} == {
+        "msmarco-passage",
+        "msmarco-document",
+        "trec-dl-2019",
+        "nq",
+        "beir",
+        "sts",
+        "senteval-transfer",
+    }
+
+
+def test_the_tables() -> None:
+    for name, suite in SUITES.items():
+        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
+        for file in suite.files:
+            assert file.names[0] in row
+        for count in (suite.queries, *([suite.judgements] if suite.judgements else [])):
+            assert f"{count:,}" in row
+    for name, known in SETS.items():
+        mark = "" if known.public else " (not public)"
+        assert f"| {name} | {known.queries:,} | {known.documents:,} | {known.licence}{mark} |" in PAGE
+    fields = EvaluateSuite.model_fields
+    for setting in ("passage_words", "folds", "shard"):
+        assert f"`{setting}` ({fields[setting].default:,})" in PAGE
