@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,7 +36,7 @@ from dupmae.study.inputs import Inputs, fingerprint
 
 COMPARED = "ndcg@10"
 DEPTH = 100
-CLOCK = "seconds.json"
+CLOCK, STEPS = "seconds.json", "steps.json"
 VERSIONS = ("dupmae", "torch", "transformers")
 BM25, AS_IT_COMES = "BM25", "start as it comes"
 
@@ -78,7 +78,7 @@ class Runner:
             second = study.work / f"pretrained-{fingerprint(made)}-{seed}"
         tuned = finetune_settings(cell.finetune).model_dump(mode="json", exclude_unset=True, exclude={"out"})
         key = fingerprint([made, inputs.start_key(), tuned, inputs.pairs_key(), inputs.tests_key(), seed])
-        return Work(cell, seed, key, study.work / f"cell-{key}", first, second)
+        return Work(cell, seed, key, self._folder(key), first, second)
 
     def _made(self, values: Mapping[str, Any]) -> Any:
         """What pre-training is made of: what is left to its defaults is no part of that."""
@@ -103,39 +103,45 @@ class Runner:
         settings = finetune_settings(
             cell.finetune, model=model, data=self.inputs.pairs(), out=retriever, resume=resumes, seed=work.seed
         )
-        if not retriever.exists():
+        if not (work.folder / STEPS).exists():
             with _timed(work.folder, "finetune"):
-                write_json(work.folder / "steps.json", finetune(settings).steps)
-        steps["finetune"] = read_json(work.folder / "steps.json")
+                write_json(work.folder / STEPS, finetune(settings).steps)
+            release()
+        steps["finetune"] = read_json(work.folder / STEPS)
         with _timed(work.folder, "evaluate"):
             measured = self._measure(retriever, work.folder)
         clocks = {name: read_json(path / CLOCK) for name, path in _clocks(work).items()}
-        return self._entry(dict(cell.levels), work.key, work.seed, measured, steps, _summed(clocks))
+        entry = self._entry(dict(cell.levels), work.key, work.seed, measured, steps, _summed(clocks))
+        return entry | {"stages": cell.stages}
 
     def bm25(self, key: str) -> dict[str, Any]:
         """The entry of BM25."""
-        folder = self.study.work / f"cell-{key}"
+        folder = self._folder(key)
         with _timed(folder, "evaluate"):
             for name, test in self.study.tests.items():
                 judged = open_judged(self.study.data / test.path, test.split, ["ndcg@10"])
                 write_run(folder / name / RUN_FILE, judged.bm25(DEPTH), "bm25")
-        return self._entry({"system": BM25}, key, 0, self._read(folder), {}, read_json(folder / CLOCK))
+        entry = self._entry({"system": BM25}, key, 0, self._read(folder), {}, read_json(folder / CLOCK))
+        shutil.rmtree(folder)
+        return entry
 
     def as_it_comes(self, key: str) -> dict[str, Any]:
         """The entry of the start without any training."""
         assert self.study.as_it_comes is not None
-        folder = self.study.work / f"cell-{key}"
+        folder = self._folder(key)
         with _timed(folder, "evaluate"):
             retriever = Retriever.from_encoder(self.inputs.start(0), self.study.as_it_comes)
             measured = self._measure(retriever.save(folder / "retriever"), folder)
-        return self._entry({"system": AS_IT_COMES}, key, 0, measured, {}, read_json(folder / CLOCK))
+        entry = self._entry({"system": AS_IT_COMES}, key, 0, measured, {}, read_json(folder / CLOCK))
+        shutil.rmtree(folder)
+        return entry
 
     def _pretrain(self, out: Path, values: Mapping[str, Any], model: str, seed: int, share: float) -> dict[str, Any]:
         """Pre-train unless that is done; gives the steps and the operations counted for them."""
         done = out / "done.json"
         if not done.exists():
             shards = [str(self.inputs.shards(name)) for name in _corpora(values)]
-            settings = pretrain_settings(self.study, values, pairs=self.inputs.pairs())
+            settings = pretrain_settings(self.study, values, pairs=str(self.inputs.pairs()))
             settings = settings.model_copy(update={"data": list(map(Path, shards)), "model": model, "out": out})
             each = step_operations(settings)
             steps = max(1, round(self.study.flops * share / each))
@@ -153,7 +159,6 @@ class Runner:
                 data = self.study.data / test.path
                 settings = Evaluate(retriever=retriever, data=data, split=test.split, depth=DEPTH, out=folder / name)
                 evaluate_retriever(settings)
-                release()
         return self._read(folder)
 
     def _read(self, folder: Path) -> dict[str, Any]:
@@ -186,18 +191,29 @@ class Runner:
             "hardware": hardware(),
         }
 
-    def clean(self, finished: Work, pending: list[Work]) -> None:
-        """Remove the models of a finished cell that no other one needs."""
+    def clean(self, finished: Work, pending: Iterable[Work]) -> None:
+        """Remove what a finished cell leaves and no pending one needs: of pre-training, encoder and decoder apart."""
         if self.study.keep:
             return
-        needed = {path for work in pending for path in work.needed}
-        for path in {finished.folder, *finished.needed} - needed:
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(finished.folder, ignore_errors=True)
+        encoders = {path for work in pending for path in work.needed}
+        decoders = {work.first for work in pending if work.second is not None}
+        for path in finished.needed:
+            if path not in encoders:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path not in decoders:
+                for checkpoint in path.glob("checkpoint-*"):
+                    shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def _folder(self, key: str) -> Path:
+        return self.study.work / f"cell-{key}"
 
 
 def step_operations(settings: Pretrain) -> float:
     """Operations of one step, counted from shapes as `dupmae plan` does."""
-    values = settings.model_dump(exclude_unset=True) | {"steps": 1}
+    encoder = Path(settings.model or "") / ENCODER
+    model = str(encoder) if encoder.is_dir() else settings.model
+    values = settings.model_dump(exclude_unset=True) | {"steps": 1, "model": model}
     return plan(Plan.model_validate(values)).flops
 
 
@@ -255,4 +271,4 @@ def _summed(clocks: Mapping[str, Any]) -> dict[str, Any]:
         seconds["pretrain"] = clocks["first"]["pretrain"]
     if "second" in clocks:
         seconds["second"] = clocks["second"]["pretrain"]
-    return seconds | clocks[""]
+    return {**seconds, **clocks[""]}

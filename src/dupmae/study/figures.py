@@ -28,11 +28,9 @@ def level_plot(
         figure = Figure(figsize=(2.2 + 2.1 * (1 + len(tests)), 0.9 + 0.3 * len(rows)), layout="constrained")
         panels = list(figure.subplots(1, 1 + len(tests), squeeze=False, sharey="row")[0])
         for place, row in enumerate(rows.values()):
-            panels[0].errorbar(
-                row.average, place, xerr=row.spread, fmt="o", color=PRINT.hybrid, capsize=3, markersize=5
-            )
-            for axes, test in zip(panels[1:], tests, strict=True):
-                axes.plot(row.sets[test], place, "o", color=PRINT.hybrid, markersize=5)
+            values = [row.average, *(row.sets[test] for test in tests)]
+            for axes, value, spread in zip(panels, values, [row.spread, *[None] * len(tests)], strict=True):
+                axes.errorbar(value, place, xerr=spread, fmt="o", color=PRINT.hybrid, capsize=3, markersize=5)
         for (name, value), dashes in zip(lines, (":", "--", "-."), strict=False):
             panels[0].axvline(value, color=PRINT.quiet, linewidth=1, linestyle=dashes, label=name)
         for axes, test in zip(panels, ("average", *tests), strict=True):

@@ -1,6 +1,6 @@
 """The cells of a study: every axis varied on its own, and those that are crossed.
 
-`expand` checks all settings before anything is run.
+`check` refuses what no stage would take, before anything is run; `expand` gives the cells.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Tree = dict[str, Any]
 PRETRAIN_SET = ("model", "from_scratch", "out", "resume", "seed", "steps", "minutes", "epochs", "planned")
 FINETUNE_SET = ("model", "data", "mined", "split", "out", "resume", "seed", "minutes")
 PREPARE_SET = ("out", "tokenizer", "vocabulary")
-# Stands for a path that is known only when a stage is run.
-LATER = "later"
+# Stand for paths that are known only when a stage is run.
+LATER, PAIRS = "later", "pairs"
 CONTRASTIVE = "contrastive"
 
 
@@ -56,17 +56,15 @@ def first_levels(study: Study) -> dict[str, str]:
     return {axis: next(iter(levels)) for axis, levels in study.axes.items()}
 
 
-def expand(study: Study, recipe: Path | None = None, only: Sequence[str] | None = None) -> list[Cell]:
-    """All cells in order, each once, the baseline first.
+def expand(study: Study, only: Sequence[str] | None = None) -> list[Cell]:
+    """All cells of a checked study in order, each once, the baseline first.
 
     Args:
-        recipe: the file the settings came from, whose lines errors name.
         only: names of axes, or of crossed ones as `a+b`; None: all.
 
     Raises:
-        DupmaeError: for an unknown axis, level or corpus, and for settings that a stage refuses.
+        DupmaeError: for an unknown axis.
     """
-    check(study, recipe)
     groups = {axis: [axis] for axis in study.axes} | {"+".join(axes): axes for axes in study.cross}
     for name in only or ():
         if name not in groups:
@@ -120,8 +118,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 def check(study: Study, recipe: Path | None) -> None:
     """Refuse what no stage would take.
 
+    Args:
+        recipe: the file the settings came from, whose lines errors name.
+
     Raises:
-        DupmaeError: naming the setting, and its line in the recipe.
+        DupmaeError: for an unknown axis, level or corpus, and for settings that a stage refuses.
     """
     for name, values in study.corpora.items():
         prepare_settings(study, name, values, recipe)
@@ -167,9 +168,9 @@ def prepare_settings(study: Study, name: str, values: Mapping[str, Any], recipe:
 
 
 def pretrain_settings(
-    study: Study, values: Mapping[str, Any], recipe: Path | None = None, part: str = "pretrain", **later: Any
+    study: Study, values: Mapping[str, Any], recipe: Path | None = None, part: str = "pretrain", pairs: str = PAIRS
 ) -> Pretrain:
-    """Settings of pre-training; `later` gives what the study sets, known when it is run."""
+    """Settings of pre-training; `pairs` are those that are fine-tuned on, for a contrastive part."""
     given = values.get("data", [])
     names = given if isinstance(given, list) else [given]
     if not names:
@@ -179,9 +180,8 @@ def pretrain_settings(
             raise _fault(f"no corpus {name}", f"{part}.data", recipe, f"corpora: {', '.join(study.corpora)}")
     paired = values.get(CONTRASTIVE)
     if isinstance(paired, Mapping):
-        # A second stage has the pairs that are fine-tuned on.
-        values = {**values, CONTRASTIVE: {**paired, "data": str(later.pop("pairs", LATER))}}
-    return _stage(Pretrain, part, {**values, "data": names}, {"out": LATER, **later}, PRETRAIN_SET, recipe)
+        values = {**values, CONTRASTIVE: {**paired, "data": pairs}}
+    return _stage(Pretrain, part, {**values, "data": names}, {"out": LATER}, PRETRAIN_SET, recipe)
 
 
 def finetune_settings(
@@ -200,13 +200,18 @@ def _stage(
     for name in values:
         if name in reserved:
             raise _fault(f"{part}.{name} is set by the study", f"{part}.{name}", recipe, "remove it")
+    values = {**values, **later}
     try:
-        return load_part(kind, part, {**values, **later}, recipe=recipe)
+        return load_part(kind, part, values, recipe=None)
     except DupmaeError as error:
-        line = error.line
-        if line is None and recipe is not None:
-            line = line_of(recipe, part)
-        raise DupmaeError(f"{part}: {error.problem}", where=error.where or recipe, line=line, fix=error.fix) from None
+        told = error
+    # The recipe is read again for a fault alone, to name its line.
+    try:
+        load_part(kind, part, values, recipe=recipe)
+    except DupmaeError as error:
+        told = error
+    line = line_of(recipe, part) if told.line is None and recipe is not None else told.line
+    raise DupmaeError(f"{part}: {told.problem}", where=told.where or recipe, line=line, fix=told.fix)
 
 
 def _fault(problem: str, setting: str, recipe: Path | None, fix: str) -> DupmaeError:

@@ -17,14 +17,17 @@ README = "README.md"
 NOTHING = "-"
 
 
-def write_results(record: Mapping[str, Any], out: Path) -> Path:
-    """Write README.md and a plot for each axis that has a finished cell; returns the former.
+def write_results(record: Mapping[str, Any], out: Path, *, plots: bool) -> Path:
+    """Write README.md, and a plot for each axis that has a finished cell; returns the former.
+
+    Args:
+        plots: whether the plots are drawn anew, which takes longer than the rest.
 
     Raises:
         DupmaeError: when matplotlib is not installed or a file cannot be written.
     """
     cells = Cells(record)
-    sections = [_opening(cells), _findings(cells), *(_section(cells, axes, out) for axes in _groups(cells))]
+    sections = [_opening(cells), _findings(cells), *(_section(cells, axes, out, plots) for axes in _groups(cells))]
     return write_text(out / README, "\n".join(section for section in sections if section))
 
 
@@ -114,7 +117,7 @@ def verdict(difference: Difference) -> str:
     return said + (", one seed" if len(difference.seeds) == 1 else "")
 
 
-def _section(cells: Cells, axes: Sequence[str], out: Path) -> str:
+def _section(cells: Cells, axes: Sequence[str], out: Path, plots: bool) -> str:
     """Tables and plot of an axis, or of several that are crossed."""
     chosen = {name: row for name, levels in _levels(cells, axes) if (row := cells.row(levels)) is not None}
     if not chosen:
@@ -123,9 +126,10 @@ def _section(cells: Cells, axes: Sequence[str], out: Path) -> str:
     baseline = cells.row(cells.study["baseline"])
     title = " x ".join(axes)
     picture = f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
-    lines = [(name, row.average) for name, row in references.items()]
-    lines += [] if baseline is None else [(_named(cells, baseline.levels), baseline.average)]
-    level_plot(out / picture, _count(chosen.values()), chosen, lines, cells.tests)
+    if plots:
+        lines = [(name, row.average) for name, row in references.items()]
+        lines += [] if baseline is None else [(_named(cells, baseline.levels), baseline.average)]
+        level_plot(out / picture, _count(chosen.values()), chosen, lines, cells.tests)
     parts = [f"## {title[:1].upper()}{title[1:]}", "", *_means(cells, references | chosen), ""]
     parts += [f"![{title}]({picture})", ""]
     if baseline is not None:

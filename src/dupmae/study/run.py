@@ -20,7 +20,7 @@ from dupmae.files import read_json, remove_leftovers, write_text
 from dupmae.recipe import Study
 from dupmae.stages import processes
 from dupmae.study.cells import AS_IT_COMES, BM25, Runner, Work
-from dupmae.study.grid import Cell, cell_of, combined, expand, first_levels
+from dupmae.study.grid import Cell, cell_of, check, combined, expand, first_levels
 from dupmae.study.inputs import fingerprint
 from dupmae.study.results import write_results
 
@@ -50,29 +50,34 @@ def study(settings: Study, recipe: Path | None = None) -> Done:
     """
     if processes.count() > 1:
         raise DupmaeError("works in one process only", where="study", fix="start it without torchrun")
-    cells, now = expand(settings, recipe), expand(settings, recipe, settings.only)
+    check(settings, recipe)
     runner = Runner(settings)
+    cells = expand(settings)
     planned = {work.key: work for seed in settings.seeds for work in (runner.work(cell, seed) for cell in cells)}
+    chosen = expand(settings, settings.only)
+    wanted = [runner.work(cell, seed).key for seed in settings.seeds for cell in chosen]
     record = _Record(settings, cells, planned, _references(runner))
-    wanted = [runner.work(cell, seed).key for seed in settings.seeds for cell in now]
     ran = 0
-    for name, key in record.references.items():
-        if key not in record.entries and settings.limit != 0:
-            logger.info(f"-- {name}")
-            record.add(runner.bm25(key) if name == BM25 else runner.as_it_comes(key))
-    todo = [planned[key] for key in wanted if key not in record.entries]
-    for place, work in enumerate(todo[: settings.limit], 1):
-        # Another process may have finished it meanwhile.
-        record.refresh()
-        if work.key not in record.entries:
-            named = work.cell.name(first_levels(settings))
-            logger.info(f"-- {named}, seed {work.seed} ({place} of {len(todo)})")
+    try:
+        if settings.limit != 0:
+            _measure_references(runner, record)
+        todo = [planned[key] for key in wanted if key not in record.entries]
+        for place, work in enumerate(todo[: settings.limit], 1):
+            logger.info(f"-- {work.cell.name(first_levels(settings))}, seed {work.seed} ({place} of {len(todo)})")
             record.add(runner.run(work))
+            runner.clean(work, [planned[key] for key in planned if key not in record.entries])
             ran += 1
-        runner.clean(work, todo[place:])
-    record.write()
+    finally:
+        record.write(plots=True)
     finished = sum(key in record.entries for key in planned)
     return Done(settings.out / RECORD, finished, len(planned), ran)
+
+
+def _measure_references(runner: Runner, record: _Record) -> None:
+    for name, key in record.references.items():
+        if key not in record.entries:
+            logger.info(f"-- {name}")
+            record.add(runner.bm25(key) if name == BM25 else runner.as_it_comes(key))
 
 
 def _references(runner: Runner) -> dict[str, str]:
@@ -116,17 +121,17 @@ class _Record:
         self.entries = {cell["key"]: cell for cell in cells} | self.entries
 
     def add(self, entry: Entry) -> None:
-        """Take in a finished cell and write everything anew."""
+        """Take in a finished cell and write everything anew but the plots."""
         self.entries[entry["key"]] = entry
-        self.write()
+        self.write(plots=False)
 
-    def write(self) -> None:
+    def write(self, *, plots: bool) -> None:
         """Write study.json, and from it all that people read."""
         with _alone(self.settings.work / "lock"):
             self.refresh()
             record = {"study": self._told, "cells": list(self._named())}
             write_text(self.path, _in_lines(record))
-        write_results(read_json(self.path), self.settings.out)
+        write_results(read_json(self.path), self.settings.out, plots=plots)
 
     def _named(self) -> Iterator[Entry]:
         """Finished cells in the order of the grid, under its names; then those of other settings."""
