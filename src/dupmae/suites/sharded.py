@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from dupmae.files import read_json, remove_leftovers, write_json
 from dupmae.search.index import SETTINGS, HybridIndex
 from dupmae.search.writer import build_index
 from dupmae.suites.collections import Collection
+from dupmae.suites.official import document_of
 from dupmae.vectors import Encoded
 
 FINISHED = "shards.json"
@@ -125,7 +126,7 @@ def survey(collection: Collection, *, official: bool) -> Survey:
 
 def document_name(collection: Collection, passage: str) -> str:
     """The id that judgements use for a passage."""
-    return passage.rpartition("#")[0] if collection.grouped else passage
+    return document_of(passage) if collection.grouped else passage
 
 
 def encode_corpus(
@@ -150,10 +151,10 @@ def encode_corpus(
     Raises:
         DupmaeError: as `survey`, and when the file system refuses.
     """
-    if (folder / FINISHED).is_file():
-        told = read_json(folder / FINISHED)
-        return Shards(folder, np.array(told["starts"]), told["documents"], told["missing"])
+    # Another suite may have encoded the same corpus: what its queries ask for says nothing of these.
     found = survey(collection, official=official)
+    if (folder / FINISHED).is_file():
+        return Shards(folder, np.array(read_json(folder / FINISHED)), found.documents, found.missing)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     starts, encoded, begin = [0], 0, time.perf_counter()
@@ -173,7 +174,7 @@ def encode_corpus(
                 encoded += len(passages)
                 logger.info(f"shard {number + 1}: {starts[-1]:,} of {found.passages:,} passages")
             bar.advance(len(passages))
-    write_json(folder / FINISHED, {"starts": starts, **asdict(found)})
+    write_json(folder / FINISHED, starts)
     seconds = time.perf_counter() - begin
     return Shards(folder, np.array(starts), found.documents, found.missing, encoded, seconds)
 
