@@ -14,7 +14,7 @@ from dupmae.loading import load
 from tests.tiny import call, unchanged_process
 
 # Pages of their own tell of these.
-APART = ("quickstart", "mine", "teach", "distill", "export", "rerank", "run", "plan", "compare")
+APART = ("quickstart", "mine", "teach", "distill", "export", "rerank", "run", "plan", "synthesize", "study", "compare")
 PAGE = (Path(__file__).parent.parent / "docs" / "first-steps.md").read_text(encoding="utf-8")
 SMALL = {
     "bash": {"minutes=8": "steps=1 from_scratch.layers=1 from_scratch.hidden=16", "minutes=2": "steps=1 batch_size=4"},
