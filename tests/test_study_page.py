@@ -1,0 +1,36 @@
+"""The page on the study: its recipe has the cells that the page says, and its commands are understood."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dupmae.files import write_text
+from dupmae.loading import find_recipe, load
+from dupmae.recipe import Study
+from dupmae.study.grid import check, expand
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+
+
+def test_the_recipe_of_the_page(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    file = write_text(tmp_path / "study.yaml", text)
+    study = load(Study, file)
+    check(study, file)
+    assert len(expand(study)) == 5
+
+
+def test_the_settings_of_the_page() -> None:
+    given = [word for word in re.findall(r"`(\w+=[^`]*)`", PAGE) if not word.startswith("steps")]
+    assert len(given) >= 6
+    for word in given:
+        load(Study, find_recipe(None, "study"), [word])
+
+
+def test_the_data_of_the_page() -> None:
+    study = load(Study, find_recipe(None, "study"))
+    named = {str(found.path) for found in (*study.pairs.values(), *study.tests.values())}
+    named |= {path for corpus in study.corpora.values() for path in corpus["inputs"]}
+    assert all(f"`{path}`" in PAGE for path in named)
