@@ -1,9 +1,7 @@
 """Kill a chain of stages at random moments of every stage, start it again each time, and say what it ended with.
 
-    python -m tests.stages.chained FOLDER KILLS
-
-FOLDER has `data` and `model`. Prints one JSON object: what a chain that was never stopped ends with (`whole`), what one
-ends with that was killed KILLS times in each stage (`stopped`), and in which stage each kill found it (`killed`).
+`main` prints one JSON object: what a chain that was never stopped ends with (`whole`), what one ends with that was
+killed so many times in each stage (`stopped`), and in which stage each kill found it (`killed`).
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +21,7 @@ from dupmae.files import sha256
 from dupmae.loading import load
 from dupmae.recipe import Chain
 from dupmae.stages import chain as chains
-from tests.stages.killed import in_child
+from tests.stages.killed import in_child, load_rules
 
 REPRESENTATION = {"dimensions": 16, "top_k": 20}
 TUNED = {"steps": 6, "batch_size": 6, "save_every": 2, "passage_length": 48, "dtype": "fp32", "learning_rate": 1e-3}
@@ -124,10 +121,12 @@ def killed_in(folder: Path, out: Path, stage: str, after: float) -> str | None:
 
 
 def main(folder: Path, kills: int) -> None:
+    """In a process that has loaded the libraries: `folder` has `data` and `model`."""
     # Once, and not in every child.
     for _, module, _ in chains.STAGES.values():
         import_module(module)
     import_module("sentence_transformers.cross_encoder")
+    load_rules()
     assert in_child(lambda: run(folder, folder / "whole")) == 0
     seconds = {
         name: entry["seconds"]
@@ -140,7 +139,3 @@ def main(folder: Path, kills: int) -> None:
             found.append([stage, killed_in(folder, folder / "stopped", stage, drawn.uniform(0, 0.9 * seconds[stage]))])
     assert in_child(lambda: run(folder, folder / "stopped")) == 0
     print(json.dumps({"whole": end(folder / "whole"), "stopped": end(folder / "stopped"), "killed": found}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

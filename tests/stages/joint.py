@@ -1,10 +1,8 @@
 """Pre-training runs in a process that may be one of several, with what their gradients and files were.
 
-    RANK=0 WORLD_SIZE=2 ... python -m tests.stages.joint JOBS
-
-JOBS is a JSON file: a list of settings of `Pretrain`. Process 0 writes `OUT.safetensors` beside each run's folder:
-the gradients of its first step, by parameter. Every process writes `written-RANK.json` beside JOBS, the paths that
-it opened for writing, made or renamed inside the runs' folders.
+`main` takes a list of settings of `Pretrain`. Process 0 writes `OUT.safetensors` beside each run's folder: the
+gradients of its first step, by parameter. Every process writes `written-RANK.json` to a folder, the paths that it
+opened for writing, made or renamed inside the runs' folders.
 """
 
 from __future__ import annotations
@@ -37,6 +35,9 @@ def run(settings: dict[str, Any]) -> None:
         found = gradients(self)
         if not kept:
             for name, parameter in self.inner.named_parameters():
+                # What turns states into the vectors of the contrastive term is not trained.
+                if not parameter.requires_grad:
+                    continue
                 assert parameter.grad is not None, name
                 sharded = settings.get("sharding") == "full"
                 assert isinstance(parameter, DTensor) is sharded, name
@@ -53,10 +54,9 @@ def run(settings: dict[str, Any]) -> None:
         save_file(kept, f"{settings['out']}.safetensors")
 
 
-def main(jobs: Path) -> None:
+def main(jobs: list[dict[str, Any]], folder: Path) -> None:
     torch.set_num_threads(1)
-    every = json.loads(jobs.read_text())
-    folders = tuple(f"{settings['out']}/" for settings in every)
+    folders = tuple(f"{settings['out']}/" for settings in jobs)
     written: list[str] = []
 
     def note(event: str, given: tuple[Any, ...]) -> None:
@@ -66,12 +66,7 @@ def main(jobs: Path) -> None:
             written.append(str(given[0]))
 
     sys.addaudithook(note)
-    for settings in every:
+    for settings in jobs:
         run(settings)
-    (jobs.parent / f"written-{processes.rank()}.json").write_text(json.dumps(written))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    (folder / f"written-{processes.rank()}.json").write_text(json.dumps(written))
+    torch.distributed.destroy_process_group()

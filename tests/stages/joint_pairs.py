@@ -1,15 +1,11 @@
 """Fine-tuning runs in a process that may be one of several, with what their gradients were.
 
-    RANK=0 WORLD_SIZE=2 ... python -m tests.stages.joint_pairs JOBS
-
-JOBS is a JSON file: a list of settings of `Finetune`. Process 0 writes `OUT.safetensors` beside each retriever: the
-gradients of its first step, by parameter.
+`main` takes a list of settings of `Finetune`. Process 0 writes `OUT.safetensors` beside each retriever: the gradients
+of its first step, by parameter.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +40,8 @@ def run(settings: dict[str, Any]) -> None:
         save_file(kept, f"{settings['out']}.safetensors")
 
 
-def main(jobs: Path) -> None:
+def main(jobs: list[dict[str, Any]], folder: Path) -> None:
     torch.set_num_threads(1)
-    for settings in json.loads(jobs.read_text()):
+    for settings in jobs:
         run(settings)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    torch.distributed.destroy_process_group()

@@ -1,9 +1,7 @@
 """Kill pre-training runs at chosen moments, start them again, and say what they ended with.
 
-    python -m tests.stages.killed DATA OUT POINTS
-
-Prints one JSON object: `whole` is what a run that was never stopped ends with, `stopped` has, for each of the
-POINTS, where the run was killed and what it ended with. The libraries are loaded once; each run is a forked child.
+`main` prints one JSON object: `whole` is what a run that was never stopped ends with, `stopped` has, for each of the
+points, where the run was killed and what it ended with. Each run is a forked child of a process that has the libraries.
 """
 
 from __future__ import annotations
@@ -13,12 +11,14 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import BertConfig, BertModel
 
 from dupmae.evaluation.log import TIMED
 from dupmae.files import sha256
@@ -89,12 +89,21 @@ def end(out: Path) -> dict[str, Any]:
     return {"sums": [sha256(file) for file in files], "log": log, "names": names}
 
 
+def load_rules() -> None:
+    """What transformers reads once when it first writes a model, before children would all do so."""
+    with tempfile.TemporaryDirectory() as scratch:
+        BertModel(BertConfig(vocab_size=9, hidden_size=2, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
+            scratch
+        )
+
+
 def main(data: Path, out: Path, points: int) -> None:
     def counted() -> None:
         counter = CallCounter()
         run(data, out / "counted", counter)
         (out / "calls.json").write_text(json.dumps([counter.calls, counter.saving_calls]))
 
+    load_rules()
     start = time.monotonic()
     assert in_child(lambda: run(data, out / "whole")) == 0
     seconds = time.monotonic() - start
@@ -115,7 +124,3 @@ def main(data: Path, out: Path, points: int) -> None:
         again = in_child(lambda folder=run_folder: run(data, folder))
         stopped.append({"kind": kind, "code": code, "found": found, "again": again, **end(run_folder)})
     print(json.dumps({"whole": end(out / "whole"), "stopped": stopped}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

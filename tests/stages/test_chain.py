@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,12 @@ from dupmae.files import write_text
 from dupmae.loading import RECIPES, load
 from dupmae.recipe import Chain
 from dupmae.stages.chain import chain, stages_of
+from tests import warm
 from tests.reference.tiny import tiny_folder
+from tests.stages import chained
 from tests.stages.taught import QUERIES, data_folder
 from tests.tiny import call
 
-ROOT = Path(__file__).parents[2]
 TUNED = {"steps": 2, "batch_size": 4, "passage_length": 32, "representation": {"dimensions": 8, "top_k": 16}}
 
 
@@ -106,9 +105,7 @@ def test_pretraining_is_never_thrown_away(start: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
 def test_kills_in_every_stage_change_nothing(start: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DUPMAE_CACHE": str(start / "cache")}
-    words = ["-m", "tests.stages.chained", str(start), "1"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = warm.run(chained.main, start, 1, environment={"DUPMAE_CACHE": str(start / "cache")})
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert report["stopped"] == report["whole"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_a_damaged_checkpoint_is_stepped_over(
     data: Path, whole: Path, tmp_path: Path, kind: str, told: Callable[[], list[str]]
 ) -> None:
     run = tmp_path / "run"
-    pretrain(settings(data, run))
+    shutil.copytree(whole, run)
     DAMAGES[kind](run / "checkpoint-6")
     pretrain(settings(data, run, resume=True))
     lines = told()
@@ -115,6 +116,16 @@ def test_a_damaged_checkpoint_is_stepped_over(
     assert names(run) == names(whole)
     assert weights(run) == weights(whole)
     assert checkpoints.damage(run / "checkpoint-6") is None
+
+
+def test_a_run_killed_before_it_deleted_old_checkpoints_deletes_them(data: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.copytree(run / "checkpoint-4", run / "checkpoint-2")
+    shutil.rmtree(run / "encoder")
+    pretrain(settings(data, run, resume=True))
+    assert names(run) == names(whole)
+    assert weights(run) == weights(whole)
 
 
 def test_a_later_damaged_checkpoint_does_not_push_out_good_ones(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,29 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dupmae.files import write_json, write_text
+from dupmae.files import write_text
 from dupmae.recipe import Prepare
 from dupmae.stages import checkpoints
 from dupmae.stages.prepare import prepare
+from tests import warm
 from tests.reference.tiny import sentences
+from tests.stages import joint
 from tests.stages.joint import run
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
+TEXTS = sentences(40)
 # Without dropout: its random numbers differ from process to process.
 COMMON = {"from_scratch": {"layers": 2, "hidden": 16, "heads": 2}, "dtype": "fp32", "dropout": 0.0, "log_every": 1}
+# Seven queries a step: one process has more of them than the other.
+PAIRS = {"batch_size": 7, "negatives": 1, "query_length": 12, "passage_length": 24, "temperature": 0.1, "weight": 0.5}
 KINDS: dict[str, dict[str, Any]] = {
     "dupmae": {"objective": {"kind": "dupmae", "decoder_weight": 0.5, "bow_weight": 0.25}},
     "basic": {"objective": {"kind": "retromae", "decoder": "basic"}},
     # One row a step: the second process has none.
     "one-row": {"objective": {"kind": "dupmae"}, "batch_tokens": 16},
+    # Text in every step, pairs in every other; the second process has pairs and no text.
+    "pairs": {"objective": {"kind": "dupmae"}, "batch_tokens": 16, "contrastive": {**PAIRS, "ratio": 0.5}},
+    "more-pairs": {"objective": {"kind": "retromae"}, "contrastive": {**PAIRS, "ratio": 2.0, "chunk_size": 5}},
 }
 WAYS: dict[str, dict[str, Any]] = {
     "replicas": {},
@@ -44,29 +49,28 @@ LOW: dict[str, Any] = {"sharding": "full", "dtype": "bf16", "activation_checkpoi
 
 def settings(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     base = {**COMMON, "data": str(folder / "data"), "out": str(folder / name), "steps": STEPS, "batch_tokens": 256}
+    if "contrastive" in changes:
+        changes["contrastive"] = {"data": str(folder / "pairs.csv"), **changes["contrastive"]}
     return {**base, **changes}
 
 
-def launch(folder: Path, jobs: list[dict[str, Any]], count: int = 2, module: str = "tests.stages.joint") -> None:
+def ways_of(kind: str) -> list[str]:
+    """How two processes do a kind of run."""
+    if "contrastive" in KINDS[kind]:
+        return ["replicas", "replicas-accumulated"] if kind == "pairs" else ["replicas"]
+    return list(WAYS) if kind == "dupmae" else ["replicas", "shards"]
+
+
+def launch(folder: Path, jobs: list[dict[str, Any]], count: int = 2, main: Callable[..., None] = joint.main) -> None:
     """Run jobs in processes that see what torchrun would tell them."""
-    write_json(folder / "jobs.json", jobs)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", module, str(folder / "jobs.json")]
-    running = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [0] * count, "\n".join(error[-3000:] for error in errors)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    running = [warm.Running(main, jobs, folder, environment=shared | rank) for rank in ranks]
+    ended = [process.wait() for process in running]
+    assert [done.returncode for done in ended] == [0] * count, "\n".join(done.stderr[-3000:] for done in ended)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +80,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("joint")
     write_text(folder / "texts.txt", "\n".join(sentences(120)))
     prepare(Prepare(inputs=[folder / "texts.txt"], out=folder / "data", vocabulary=150, max_length=32))
+    triples = [f"{' '.join(text.split()[1:6])},{text},{TEXTS[n - 7]}" for n, text in enumerate(TEXTS)]
+    write_text(folder / "pairs.csv", "\n".join(["sent0,sent1,hard_neg", *triples]))
     jobs = []
     for kind, changes in KINDS.items():
         run(settings(folder, f"one-{kind}", save_every=2, **changes))
-        ways = WAYS if kind == "dupmae" else {name: WAYS[name] for name in ("replicas", "shards")}
-        jobs += [settings(folder, f"{way}-{kind}", save_every=2, **changes, **more) for way, more in ways.items()]
+        ways = ways_of(kind)
+        jobs += [settings(folder, f"{way}-{kind}", save_every=2, **changes, **WAYS[way]) for way in ways]
     jobs.append(settings(folder, "low-precision", **KINDS["dupmae"], **LOW))
     for way, more in WAYS.items():
         begun(folder, "one-dupmae", f"mixed-{way}")
@@ -107,15 +113,13 @@ def log(run: Path) -> list[dict[str, float]]:
 def check_losses(folder: Path, name: str, expected: str) -> None:
     found, wanted = log(folder / name), log(folder / expected)
     assert [line["step"] for line in found] == [line["step"] for line in wanted] == list(range(1, STEPS + 1))
-    terms = [
-        "loss",
-        *(term for term in ("mlm", "mlm_accuracy", "decoder", "decoder_accuracy", "bow") if term in wanted[0]),
-    ]
+    known = ("loss", "mlm", "mlm_accuracy", "decoder", "decoder_accuracy", "bow", "contrastive", "contrastive_accuracy")
     for line, other in zip(found, wanted, strict=True):
+        terms = [term for term in known if term in other]
         assert [line[term] for term in terms] == pytest.approx([other[term] for term in terms], rel=1e-5)
 
 
-CASES = [(way, kind) for way in WAYS for kind in KINDS if kind == "dupmae" or "accumulated" not in way]
+CASES = [(way, kind) for kind in KINDS for way in ways_of(kind)]
 
 
 @pytest.mark.parametrize(("way", "kind"), CASES)

@@ -16,6 +16,7 @@ from dupmae.files import write_text
 from dupmae.recipe import Finetune
 from dupmae.stages import finetune as stage
 from tests.reference.tiny import sentences, tiny_folder
+from tests.stages import joint_pairs
 from tests.stages.joint_pairs import run
 from tests.stages.test_joint import launch
 
@@ -51,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "one-hybrid-training", folder / "mixed-training")
     shutil.rmtree(folder / "mixed-training" / f"checkpoint-{STEPS}")
     jobs = [settings(folder, f"two-{kind}", kind) for kind in KINDS]
-    launch(folder, [*jobs, settings(folder, "mixed", "hybrid", resume=True)], module="tests.stages.joint_pairs")
+    launch(folder, [*jobs, settings(folder, "mixed", "hybrid", resume=True)], main=joint_pairs.main)
     return folder
 
 

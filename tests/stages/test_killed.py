@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +12,10 @@ import pytest
 from dupmae.files import write_text
 from dupmae.recipe import Prepare
 from dupmae.stages.prepare import prepare
+from tests import warm
 from tests.reference.tiny import sentences
+from tests.stages import killed
 
-ROOT = Path(__file__).parents[2]
 POINTS = 15
 
 
@@ -24,9 +23,8 @@ POINTS = 15
 def test_killed_runs_end_like_one_that_never_stopped(tmp_path: Path) -> None:
     write_text(tmp_path / "texts.txt", "\n".join(sentences(120)))
     prepare(Prepare(inputs=[tmp_path / "texts.txt"], out=tmp_path / "data", vocabulary=150, max_length=32))
-    words = ["-m", "tests.stages.killed", str(tmp_path / "data"), str(tmp_path), str(POINTS)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DUPMAE_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    cache = {"DUPMAE_CACHE": str(tmp_path / "cache")}
+    done = warm.run(killed.main, tmp_path / "data", tmp_path, POINTS, environment=cache)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     whole, stopped = report["whole"], report["stopped"]
@@ -35,10 +33,10 @@ def test_killed_runs_end_like_one_that_never_stopped(tmp_path: Path) -> None:
         assert run["again"] == 0, run
         for name in ("sums", "log", "names"):
             assert run[name] == whole[name], run
-    killed = [run for run in stopped if run["code"] == -signal.SIGKILL]
-    assert len(killed) >= 10
-    saving = [run for run in killed if run["kind"] == "save"]
+    ended = [run for run in stopped if run["code"] == -signal.SIGKILL]
+    assert len(ended) >= 10
+    saving = [run for run in ended if run["kind"] == "save"]
     assert len(saving) == POINTS // 3
     # Some died with half a checkpoint under its temporary name, and some had a whole one to go on from.
     assert any(name.startswith(".checkpoint-") for run in saving for name in run["found"])
-    assert any(name.startswith("checkpoint-") for run in killed for name in run["found"])
+    assert any(name.startswith("checkpoint-") for run in ended for name in run["found"])

@@ -83,12 +83,17 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         except SafetensorError as error:
             fix = "free some space or choose another place"
             raise DupmaeError(f"cannot write: {error}", where=folder, fix=fix) from error
-        # Those of a later step were damaged, or the run would have gone on from there.
-        kept = [path for path in listed(run) if _step(path) <= step][-KEPT:]
-        for path in listed(run):
-            if path not in kept:
-                remove_folder(path)
+        prune(run, step)
     processes.join().wait_for_everyone()
+
+
+def prune(run: Path, step: int) -> None:
+    """Delete all checkpoints but the last two up to `step`, where the run stands."""
+    # Those of a later step were damaged, or the run would have gone on from there.
+    kept = [path for path in listed(run) if _step(path) <= step][-KEPT:]
+    for path in listed(run):
+        if path not in kept:
+            remove_folder(path)
 
 
 def _write(folder: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], state: Mapping[str, Any]) -> None:

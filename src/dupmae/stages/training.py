@@ -141,6 +141,8 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
         if found is not None:
             _check_same(plan, found)
             checkpoints.load_model(found, model)
+            # The run may have been killed before it deleted those that this one replaced.
+            checkpoints.prune(plan.out, found.step)
     return processes.agreed((found.folder, found.state) if found is not None else (None, {}))
 
 
