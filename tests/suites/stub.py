@@ -1,7 +1,7 @@
 """An encoder that costs nothing, a collection made up as it is read, and a run of both that says what it took.
 
-`python -m tests.suites.stub FOLDER PASSAGES SHARD STOP` encodes and searches PASSAGES passages and prints the growth of
-its memory and a digest of the ranking; after STOP shards it kills itself, 0: never.
+`main` encodes and searches so many passages and prints the growth of its process's memory and a digest of the ranking;
+when it has begun `stop` shards it kills itself, 0: never.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def collection(passages: int, **given: object) -> Collection:
 
     def stream() -> Iterator[list[Passage]]:
         for number in range(passages):
-            yield [Passage(f"p{number}", "", f"{number} " + "word " * 60)]
+            yield [Passage(f"p{number}", "", f"{number} " + "word" * 75)]
 
     values = {
         "name": "made up",
@@ -86,13 +85,9 @@ def digest_of(ranking: Ranking) -> str:
     return hashlib.sha256(json.dumps({query: ranking[query] for query in ranking}).encode()).hexdigest()
 
 
-def main(folder: str, passages: str, shard: str, stop: str) -> None:
-    data = collection(int(passages))
+def main(folder: Path, passages: int, shard: int, stop: int) -> None:
+    data = collection(passages)
     before = peak_bytes()
-    shards = encode_corpus(Path(folder), data, Stub(int(stop), kill=True), record={}, block=int(shard), official=False)
+    shards = encode_corpus(folder, data, Stub(stop, kill=True), record={}, block=shard, official=False)
     ranking = search(shards, data, vectors(list(data.queries.values())), 100, positive=False)
     print(json.dumps({"grown": peak_bytes() - before, "digest": digest_of(ranking), "encoded": shards.encoded}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

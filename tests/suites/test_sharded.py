@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,11 +18,11 @@ from dupmae.suites.answers import holds_answer, joined
 from dupmae.suites.collections import Collection
 from dupmae.suites.ranking import Ranking, answered, search
 from dupmae.suites.sharded import Shards, encode_corpus
-from tests.suites.stub import Stub, collection, digest_of, vectors
+from tests.suites.stub import Stub, collection, digest_of, main, vectors
+from tests.warm import run
 
 # A hundredth of MS MARCO's passages.
 HUNDREDTH = 88_418
-ROOT = Path(__file__).parent.parent.parent
 
 
 def encoded(folder: Path, data: Collection, block: int, encoder: Stub | None = None, **given: Any) -> Shards:
@@ -106,11 +104,9 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_hundredth_of_ms_marco_killed_and_resumed_under_a_memory_ceiling(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.suites.stub", str(tmp_path / "shards"), str(HUNDREDTH), "1000"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([*command, "3"], cwd=ROOT, env=environment, capture_output=True)
-    assert killed.returncode == -9
-    done = subprocess.run([*command, "0"], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert run(main, tmp_path / "shards", HUNDREDTH, 1000, 3).returncode == -signal.SIGKILL
+    done = run(main, tmp_path / "shards", HUNDREDTH, 1000, 0)
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["encoded"] == HUNDREDTH - 2000
     # In one shard it grows by 140 MB, and twice the corpus by twice as much; most of this is the search's own.
@@ -120,7 +116,7 @@ def test_a_hundredth_of_ms_marco_killed_and_resumed_under_a_memory_ceiling(tmp_p
 
 
 def test_answers_are_matched_in_the_texts_of_all_shards(tmp_path: Path) -> None:
-    answers = {"q0": ["3"], "q1": ["word WORD"], "q2": ["17", "4"], "q3": ["absent"], "q4": ["1"]}
+    answers = {"q0": ["3"], "q1": ["WORD" * 75], "q2": ["17", "4"], "q3": ["absent"], "q4": ["1"]}
     data = collection(40, answers=answers)
     shards = encoded(tmp_path, data, 6)
     run = ranked(shards, data, depth=15)
@@ -150,6 +146,9 @@ def test_a_corpus_that_is_not_whole_is_refused_before_encoding(tmp_path: Path) -
     # Five judgements of BEIR's ArguAna name documents that its corpus does not have.
     known = collection(30, documents=30, qrels={"q0": {"p30": 1}})
     assert encoded(tmp_path / "out", known, 10).missing == 1
+    # What is encoded for one suite is checked for the next.
+    refused("officially 40", collection(30, documents=40), official=True)
+    assert encoded(tmp_path / "out", collection(30), 10).missing == 0
 
 
 def test_blank_passages_keep_their_places(tmp_path: Path) -> None:
