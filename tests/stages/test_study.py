@@ -92,7 +92,7 @@ def test_the_report_is_made_of_the_record_alone(ran: tuple[Path, list[Done]], tm
     for name in ("pre-training.png", "representation.png"):
         assert (results / name).read_bytes().startswith(b"\x89PNG")
         assert f"]({name})" in text
-    assert "5 runs: 5 cells, seeds 0" in text
+    assert "5 runs: 5 cells, seed 0" in text
     assert "| It helps | .41 / .39 | DupMAE / none |" in text
     assert "- It helps: So short." in text
     assert "| Both are better | - | DupMAE / representation CLS |" in text

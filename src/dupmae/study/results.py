@@ -51,7 +51,7 @@ def _opening(cells: Cells) -> str:
     lines += [
         "## What was run",
         "",
-        f"- {len(runs)} runs: {len(names)} cells, seeds {_listed(map(str, seeds))}, on {'; '.join(devices)}.",
+        f"- {len(runs)} runs: {len(names)} cells, {_seeds(seeds)}, on {'; '.join(devices)}.",
         f"- Budget: {study['flops']:.2g} operations of pre-training for every cell, counted from shapes forward and "
         "backward (padding and elementwise work left out). A cheaper objective gets more steps for it. Equal seconds "
         "would reward whichever cell the machine was idle for.",
@@ -127,9 +127,9 @@ def _section(cells: Cells, axes: Sequence[str], out: Path, plots: bool) -> str:
     title = " x ".join(axes)
     picture = f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
     if plots:
-        lines = [(name, row.average) for name, row in references.items()]
-        lines += [] if baseline is None else [(_named(cells, baseline.levels), baseline.average)]
-        level_plot(out / picture, _count(chosen.values()), chosen, lines, cells.tests)
+        note = _count(chosen.values())
+        note += "" if baseline is None else f"; dashed: {_named(cells, baseline.levels)}"
+        level_plot(out / picture, note, chosen, baseline, cells.tests)
     parts = [f"## {title[:1].upper()}{title[1:]}", "", *_means(cells, references | chosen), ""]
     parts += [f"![{title}]({picture})", ""]
     if baseline is not None:
@@ -223,6 +223,10 @@ def _p_text(p: float) -> str:
 def _count(rows: Iterable[Row]) -> str:
     fewest = min(len(row.seeds) for row in rows)
     return "one seed" if fewest == 1 else f"bars: standard deviation over {fewest} or more seeds"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {_listed(map(str, seeds))}"
 
 
 def _minutes(run: Mapping[str, Any], stage: str) -> float:
