@@ -48,7 +48,7 @@ class Cell:
     def name(self, first: Mapping[str, str]) -> str:
         """The levels that are not the first of their axis, in words."""
         others = [f"{axis}: {level}" for axis, level in self.levels.items() if level != first[axis]]
-        return ", ".join(others) or ", ".join(list(self.levels.values())[:1])
+        return ", ".join(others) or next(iter(self.levels.values()))
 
 
 def first_levels(study: Study) -> dict[str, str]:
