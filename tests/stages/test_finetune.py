@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
 from dupmae.retriever import Retriever
-from dupmae.stages.calibrate import idf_weights, weigh_parts
+from dupmae.stages.calibrate import best_ratio, idf_weights, weigh_parts
 from dupmae.stages.finetune import finetune
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from tests.reference.tiny import tiny_folder
@@ -222,3 +223,28 @@ def test_part_weights_follow_the_scale_of_the_parts(beir: Path, model: Path, tmp
     weigh_parts(again, data, everyone)
     change = (again.encoder.log_scales - before).detach().numpy()
     np.testing.assert_allclose(change, [-np.log(4), 0], atol=1e-4)
+
+
+def test_the_best_ratio_ranks_best() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(60)
+    truth = torch.nn.functional.one_hot(targets, 200).float()
+    # Two views of the same truth with independent noise: the less noisy one deserves the larger share.
+    dense = truth * 3 + torch.randn(60, 200, generator=generator)
+    sparse = (truth * 3 + 2 * torch.randn(60, 200, generator=generator)) * 7
+    ignored = torch.zeros(60, 200, dtype=torch.bool)
+
+    def ndcg(ratio: float) -> float:
+        ranks = (-(ratio * dense + sparse)).argsort(1).argsort(1)[targets, targets]
+        return sum(1 / math.log2(rank + 2) for rank in ranks.tolist() if rank < 10) / 60
+
+    chosen = best_ratio(dense, sparse, targets, ignored)
+    # By the noises' variances: 4 times the sparse part's weight, which is 1 / 7.
+    assert 7 * 1.5 < chosen < 7 * 10
+    assert ndcg(chosen) > max(ndcg(7 / 4), ndcg(7 * 100), ndcg(0.0))
+    # What is not ranked does not decide.
+    spoilt = dense.clone()
+    spoilt[:, 100:] = dense.max() + 1
+    assert best_ratio(spoilt, sparse, targets, ignored) < 7 * 1.5
+    ignored[:, 100:] = True
+    assert 7 * 1.5 < best_ratio(spoilt, sparse, targets, ignored) < 7 * 10

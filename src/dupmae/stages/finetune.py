@@ -34,7 +34,7 @@ from dupmae.stages.training import parameter_groups, steps_within, train
 CALIBRATION_STEPS = 4
 # Queries at once while nothing is learned yet: what is measured there needs no larger batch.
 CALIBRATION_BATCH = 64
-WEIGHING_QUERIES = 500
+WEIGHING_QUERIES = 1000
 # What a resumed run must share with the first one.
 SAME = (
     "seed",
