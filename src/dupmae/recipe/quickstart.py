@@ -18,7 +18,7 @@ class Quickstart(Settings):
     out: Path = Field(Path("runs/quickstart"), description="run folder")
     minutes: float = Field(8.0, gt=0, description="pre-training budget")
     finetune_minutes: float | None = Field(
-        None, gt=0, description="budget of each fine-tuning; none: a fifth of minutes and 0.1, at most 2"
+        None, gt=0, description="budget of each fine-tuning; none: an eighth of minutes and 0.1, at most 1"
     )
     seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
     from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")

