@@ -25,7 +25,8 @@ from dupmae.stages.monitor import note
 from dupmae.stages.stopping import StopSignals
 
 SAVE_SECONDS = 600.0
-MEASURED_STEPS = 4
+# An even number after the first: runs whose every second step is a heavier one are measured at their mean.
+MEASURED_STEPS = 5
 LOG_FILE = "log.jsonl"
 Lines = list[Line]
 
