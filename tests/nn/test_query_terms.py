@@ -23,24 +23,37 @@ def built(**settings: object) -> HybridEncoder:
 
 
 @pytest.mark.parametrize("kind", ["bow", "hybrid"])
-def test_values_and_gradients(kind: str) -> None:
-    encoder = built(kind=kind, query_terms="own")
-    batch = random_batch("bert", [9, 5, 7], seed=1)
+@pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
+def test_values_and_gradients(kind: str, activation: str) -> None:
+    """The terms of a text's own tokens are the full vocabulary part's, 0 elsewhere, whatever stands in it twice."""
+    encoder = built(kind=kind, activation=activation, query_terms="own")
+    torch.nn.init.uniform_(encoder.term_weights, 0.5, 1.5)
+    batch = random_batch("bert", [9, 5, 7, 4], seed=1)
+    batch["input_ids"][0, 2] = batch["input_ids"][0, 5]
+    batch["special"][3] = True
     texts = (batch["input_ids"], batch["valid"], batch["special"])
     full, found = encoder(*texts, False).sparse, encoder(*texts, True).sparse
-    assert full is not None
-    assert found is not None
+    own = torch.zeros_like(full, dtype=torch.bool)
     for row, (ids, valid, special) in enumerate(zip(*texts, strict=True)):
-        own = {int(token) for token, real, apart in zip(ids, valid, special, strict=True) if real and not apart}
-        for term in range(found.shape[1]):
-            assert found[row, term] == (full[row, term] if term in own else 0)
+        for token, real, apart in zip(ids, valid, special, strict=True):
+            if real and not apart:
+                own[row, int(token)] = True
+    assert torch.allclose(found, full * own, atol=1e-10, rtol=0)
     assert 0 < int((found > 0).sum()) < int((full > 0).sum())
+    assert not found[3].any()
+    factors = torch.rand(full.shape, dtype=full.dtype)
+    wanted = gradients(encoder, (full * own * factors).sum())
+    given = gradients(encoder, (found * factors).sum())
+    assert wanted.keys() == given.keys()
+    for name, gradient in wanted.items():
+        assert torch.allclose(given[name], gradient, atol=1e-10, rtol=0), name
+    assert wanted["threshold"] != 0
+
+
+def gradients(encoder: HybridEncoder, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     encoder.zero_grad()
-    found.sum().backward()
-    used = {int(term) for term in (found.detach() > 0).any(0).nonzero()}
-    changed = encoder.term_weights.grad
-    assert changed is not None
-    assert {int(term) for term in changed.nonzero()} == used
+    loss.backward()
+    return {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
 
 
 def test_the_setting_is_kept_with_a_retriever(tmp_path: Path) -> None:

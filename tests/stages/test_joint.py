@@ -35,7 +35,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "one-row": {"objective": {"kind": "dupmae"}, "batch_tokens": 16},
     # Text in every step, pairs in every other; the second process has pairs and no text.
     "pairs": {"objective": {"kind": "dupmae"}, "batch_tokens": 16, "contrastive": {**PAIRS, "ratio": 0.5}},
-    "more-pairs": {"objective": {"kind": "retromae"}, "contrastive": {**PAIRS, "ratio": 2.0, "chunk_size": 5}},
+    # Another seed than the default, which has two passages so nearly alike that rounding tells which one is above.
+    "more-pairs": {
+        "objective": {"kind": "retromae"},
+        "seed": 1,
+        "contrastive": {**PAIRS, "ratio": 2.0, "chunk_size": 5},
+    },
 }
 WAYS: dict[str, dict[str, Any]] = {
     "replicas": {},

@@ -48,7 +48,7 @@ class _Graph(nn.Module):
             kept = kept | (first & ~kept.any(1, keepdim=True))
             logits = encoder.backbone.output(encoder.backbone.transform(hidden))
             lowest = torch.finfo(logits.dtype).min
-            parts.append(encoder.activate(logits.masked_fill(~kept[..., None], lowest).amax(1)))
+            parts.append(encoder.activate(logits.masked_fill(~kept[..., None], lowest).amax(1), encoder.term_weights))
         return tuple(parts)
 
 

@@ -92,9 +92,11 @@ class HybridEncoder(nn.Module):
         backbone = self._tower(queries)
         hidden = backbone.hidden(input_ids, valid)
         dense = self._dense(hidden, valid) if self.has_dense else None
-        sparse = self.activate(_maxima(backbone, hidden, valid, special)) if self.has_sparse else None
-        if sparse is not None and queries and self.settings.query_terms == "own":
-            sparse = sparse * _own_terms(input_ids, valid & ~special, sparse.shape[1])
+        sparse = None
+        if self.has_sparse and queries and self.settings.query_terms == "own":
+            sparse = self._own_terms(hidden, input_ids, valid & ~special)
+        elif self.has_sparse:
+            sparse = self.activate(_maxima(backbone, hidden, valid, special), self.term_weights)
         if sparse is not None and self.settings.kind == "aggregated":
             sparse = fold(sparse, self.settings.aggregated_dimensions)
         return Vectors(dense, sparse)
@@ -112,12 +114,29 @@ class HybridEncoder(nn.Module):
         """mu over the ordinary tokens of passages, [B, |V|]; a text without any is read at [CLS]."""
         return _maxima(self.backbone, self.backbone.hidden(texts.ids, texts.valid), texts.valid, texts.special)
 
-    def activate(self, maxima: Tensor) -> Tensor:
-        """Non-linearity and term weights over mu [B, |V|]."""
+    def activate(self, maxima: Tensor, term_weights: Tensor) -> Tensor:
+        """Non-linearity and term weights over entries of mu, float [...]."""
         positive = torch.relu(maxima - self.threshold)
         if self.settings.activation == "log1p_relu":
             positive = torch.log1p(positive)
-        return positive * self.term_weights.clamp(min=0)
+        return positive * term_weights.clamp(min=0)
+
+    def _own_terms(self, hidden: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+        """The vocabulary part at each text's own tokens, 0 elsewhere, [B, |V|]; `kept`, bool [B, L]: which count.
+
+        A query has a dozen of |V| terms: only their logits are computed.
+        """
+        output = self._tower(True).output
+        states, weight = self._tower(True).transform(hidden), output.weight[ids]
+        # Of each text [L, L]: position by term.
+        logits = (states @ weight.mT).to(torch.promote_types(states.dtype, torch.float32))
+        maxima = logits.masked_fill(~kept[:, :, None], float("-inf")).amax(1) + output.bias[ids]
+        # A term that stands in a text twice has the same maximum twice, and counts once.
+        again = ((ids[:, :, None] == ids[:, None, :]) & kept[:, None, :]).tril(-1).any(2)
+        rows, places = (kept & ~again).nonzero(as_tuple=True)
+        terms = ids[rows, places]
+        values = self.activate(maxima[rows, places], self.term_weights[terms])
+        return values.new_zeros(len(ids), len(self.term_weights)).index_put((rows, terms), values)
 
     def cut(self, passages: Vectors) -> Vectors:
         """Passages with the k largest entries of their vocabulary part (DupMAE, section 3.3); a folded one is kept."""
@@ -160,13 +179,6 @@ class HybridEncoder(nn.Module):
         assert dense is not None
         assert sparse is not None
         return Vectors(torch.cat([dense, sparse], 1), None)
-
-
-def _own_terms(ids: Tensor, kept: Tensor, vocabulary: int) -> Tensor:
-    """Which entries are tokens of each text, bool [B, |V|]; `kept` bool [B, L] says which tokens count."""
-    own = torch.zeros(len(ids), vocabulary, dtype=torch.bool, device=ids.device)
-    own[kept.nonzero()[:, 0], ids[kept]] = True
-    return own
 
 
 def _maxima(backbone: Backbone, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:

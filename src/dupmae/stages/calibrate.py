@@ -65,17 +65,15 @@ def calibrate(encoder: HybridEncoder, data: FinetuningSteps, dtype: torch.dtype)
 
 @torch.no_grad()
 def weigh_parts(retriever: Retriever, pairs: PairData, queries: list[int]) -> None:
-    """Set the part weights anew where they rank a pool of passages best, hard negatives left out.
+    """Set the part weights anew where they rank a pool of passages best: the positives of all the queries.
 
-    Training against BM25's negatives makes the vocabulary part look worse than it is over a corpus, since
-    those are passages that share the query's words. The weights' ratio is the one with the best nDCG@10, their size
+    Hard negatives are left out: those from BM25 make the vocabulary part look worse than it is over a corpus, since
+    they are passages that share the query's words. The weights' ratio is the one with the best nDCG@10, their size
     the one with the lowest InfoNCE.
     """
     encoder = retriever.encoder
     encoder.log_scales.zero_()
-    random = np.random.default_rng(len(queries))
-    golds = [pairs.positives[query][0] for query in queries]
-    pool = golds + [int(place) for place in random.integers(len(pairs.passages), size=len(queries))]
+    pool = [pairs.positives[query][0] for query in queries]
     asked = retriever.encode_queries([pairs.queries[query] for query in queries])
     found = retriever.encode_passages([pairs.passages[place] for place in pool])
     dense = torch.from_numpy(asked.dense @ found.dense.T)

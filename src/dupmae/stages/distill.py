@@ -173,8 +173,8 @@ def _plan(settings: Distill, weights: Mapping[str, float]) -> Plan:
             weight_decay=settings.weight_decay,
         )
 
-    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[tuple[dict[str, Tensor]], dict[str, Tensor]]:
-        return (batch,), module.counts(batch)
+    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[list[tuple[dict[str, Tensor]]], dict[str, Tensor]]:
+        return [(batch,)], module.counts(batch)
 
     left_out = {"out", "resume", "save_every", "log_every", "max_bad_steps"}
     return Plan(

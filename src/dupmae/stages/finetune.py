@@ -228,8 +228,8 @@ def _plan(settings: Finetune, pairs: PairData) -> Plan:
             weight_decay=settings.weight_decay,
         )
 
-    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[tuple[dict[str, Tensor]], dict[str, Tensor]]:
-        return (batch,), module.counts(batch)
+    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[list[tuple[dict[str, Tensor]]], dict[str, Tensor]]:
+        return [(batch,)], module.counts(batch)
 
     return Plan(
         out=settings.out.with_name(f"{settings.out.name}-training"),

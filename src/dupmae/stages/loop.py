@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +28,7 @@ GRADIENT_NORM = 1.0
 RELEASE_SECONDS = 10.0
 Batch = dict[str, Tensor]
 Line = dict[str, float]
+Arguments = tuple[Any, ...]
 
 
 class Steps(Protocol):
@@ -75,8 +76,9 @@ class Plan:
     Attributes:
         out: folder for checkpoints, run.json and log.jsonl.
         groups: optimizer groups, each with `params`, `lr`, `weight_decay`.
-        inputs: maps (module, batch) to the arguments of the module, and to how many items each term of its
-            result is the mean of; a term that is not named counts once.
+        inputs: maps (module, batch) to the arguments of the module, once for each pass whose activations are to be
+            held alone, and to how many items each term of the results is the mean of; a term that is not named
+            counts once. With several passes the last one uses every parameter that has a gradient.
         weights: the loss is the sum of these terms, each times its weight; a step may be without some of them.
         layers: modules that are gathered on their own when weights are sharded.
         compile: whether the step goes through torch.compile.
@@ -89,7 +91,7 @@ class Plan:
 
     out: Path
     groups: Callable[[Any], list[dict[str, Any]]]
-    inputs: Callable[[Any, Batch], tuple[tuple[Any, ...], dict[str, Tensor]]]
+    inputs: Callable[[Any, Batch], tuple[Sequence[Arguments], dict[str, Tensor]]]
     weights: Mapping[str, float]
     title: str
     warmup: float
@@ -178,18 +180,19 @@ class Loop:
         parts = [self._part(place) for place in range(self.plan.accumulate)]
         shares = _shares([counts for _, _, counts in parts])
         found: dict[str, Tensor] = {}
-        for place, (arguments, _, _) in enumerate(parts):
-            with processes.gradients_kept_local(self.model, place + 1 < len(parts)):
+        passes = [(each, share) for (inputs, _, _), share in zip(parts, shares, strict=True) for each in inputs]
+        for place, (arguments, share) in enumerate(passes):
+            with processes.gradients_kept_local(self.model, place + 1 < len(passes)):
                 terms = self.model(*arguments)
-                terms = {name: value * shares[place].get(name, 1.0) for name, value in terms.items()}
+                terms = {name: value * share.get(name, 1.0) for name, value in terms.items()}
                 terms["loss"] = sum(weight * terms[name] for name, weight in self.plan.weights.items() if name in terms)
                 # Both engines average gradients over the processes; shares add up to one over all of them.
                 (terms["loss"] * processes.count()).backward()
             found |= {name: found.get(name, 0.0) + value.detach() for name, value in terms.items()}
         return found, sum(tokens for _, tokens, _ in parts)
 
-    def _part(self, place: int) -> tuple[tuple[Any, ...], int, dict[str, Tensor]]:
-        """Arguments of the module, tokens and counts of one of this process's parts of the joint batch."""
+    def _part(self, place: int) -> tuple[Sequence[Arguments], int, dict[str, Tensor]]:
+        """Arguments of each pass, tokens and counts of one of this process's parts of the joint batch."""
         parts = processes.count() * self.plan.accumulate
         if parts == 1:
             batch: Batch | None = self.data[self.done]
@@ -200,9 +203,9 @@ class Loop:
         present = batch is not None
         batch = batch if batch is not None else data.part(self.done, 0, parts)
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-        arguments, counts = self.plan.inputs(self.inner, batch)
+        passes, counts = self.plan.inputs(self.inner, batch)
         tokens = sum(int(value.sum()) for name, value in batch.items() if name.endswith("valid"))
-        return arguments, tokens * present, {name: value * present for name, value in counts.items()}
+        return passes, tokens * present, {name: value * present for name, value in counts.items()}
 
     def _skipped(self) -> None:
         self.bad_steps += 1

@@ -182,10 +182,10 @@ def _plan(
             weight_decay=settings.weight_decay,
         )
 
-    def inputs(module: Any, item: dict[str, Tensor]) -> tuple[tuple[Batch, Draws], dict[str, Tensor]]:
+    def inputs(module: Any, item: dict[str, Tensor]) -> tuple[list[tuple[Batch, Draws]], dict[str, Tensor]]:
         batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
         draws = module.inner.draw(batch, int(item["step"]), item["rows"])
-        return (batch, draws), module.inner.counts(batch, draws)
+        return [(batch, draws)], module.inner.counts(batch, draws)
 
     def layers(module: Any) -> list[torch.nn.Module]:
         decoder = module.inner.decoder

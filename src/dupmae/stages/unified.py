@@ -20,7 +20,7 @@ from dupmae.stages import processes
 from dupmae.stages.pairs import FinetuningSteps, HardNegatives, read_pair_data
 
 Item = dict[str, Tensor]
-Arguments = tuple[tuple[Batch, Draws] | None, Item | None]
+Passes = list[tuple[tuple[Batch, Draws] | None, Item | None]]
 # What a resumed run may read anew or do otherwise: the pairs themselves are known by their number.
 FREE = {"data", "mined", "split", "chunk_size"}
 
@@ -165,8 +165,12 @@ def _check(settings: Contrastive, longest: int) -> None:
         raise DupmaeError(problem, where=where, fix=f"set {where}={processes.count()} or more")
 
 
-def unified_inputs(module: Any, item: Item) -> tuple[Arguments, dict[str, Tensor]]:
-    """The arguments of `UnifiedObjective` from an item of `UnifiedSteps`, and how many items its terms are means of."""
+def unified_inputs(module: Any, item: Item) -> tuple[Passes, dict[str, Tensor]]:
+    """The arguments of `UnifiedObjective` from an item of `UnifiedSteps`, and how many items its terms are means of.
+
+    Pairs and text are a pass each, so that memory holds the activations of one of them. The text comes last, since
+    it uses the decoder too.
+    """
     texts, pairs = None, None
     counted = item.get("counted")
     if counted is not None:
@@ -176,4 +180,9 @@ def unified_inputs(module: Any, item: Item) -> tuple[Arguments, dict[str, Tensor
         pairs = item
     counts = module.counts(texts, None)
     counts = {name: value * counted for name, value in counts.items()}
-    return (texts, pairs), counts | module.counts(None, pairs)
+    passes: Passes = []
+    if pairs is not None:
+        passes.append((None, pairs))
+    if texts is not None:
+        passes.append((texts, None))
+    return passes, counts | module.counts(None, pairs)
