@@ -54,7 +54,7 @@ def test_the_report_has_every_system_and_figure(run: tuple[Path, dict[str, Any]]
     assert report["dataset"]["test_queries"] == 20
     wanted = {"no_pretraining", "bm25", "base", "finetuned_dense"}
     assert {f"hybrid_vs_{name}" for name in wanted} <= set(report["p_values"])
-    assert report["fine_tuning"] == {"steps": 3, "batch_size": 4}
+    assert report["fine_tuning"] == {"steps": 3, "batch_size": 4, "passage_length": 96}
     assert report["peak_memory_bytes"] > 10_000_000
     assert report["seconds"]["total"] >= report["seconds"]["pretrain"] > 0
     assert report["versions"]["torch"]
@@ -121,3 +121,12 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_budget_is_given_once() -> None:
     with pytest.raises(DupmaeError, match=r"pretrain\.minutes: give the budget as minutes"):
         load(Quickstart, None, ["pretrain.minutes=3"])
+
+
+def test_a_short_run_cuts_its_passages() -> None:
+    found = {
+        minutes: stage._passage_length(load(Quickstart, None, [f"minutes={minutes}"])) for minutes in (1, 3.9, 4, 8)
+    }
+    assert found == {1: 64, 3.9: 64, 4: 128, 8: 128}
+    assert stage._passage_length(load(Quickstart, None, ["minutes=1", "short_passages=80"])) == 80
+    assert stage._passage_length(load(Quickstart, None, ["minutes=1", "finetune.passage_length=48"])) == 48

@@ -29,6 +29,9 @@ class Quickstart(Settings):
     )
     roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
     max_length: int = Field(128, ge=16, description="tokens per pre-training record")
+    short_passages: int = Field(
+        64, ge=4, description="tokens of a document at most in a run below 4 minutes, in fine-tuning and search"
+    )
     pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
     contrastive: ContrastiveOptions | None = Field(
         None, description="pairs made of the documents that pre-training learns as well; none: the text alone"

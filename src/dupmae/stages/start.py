@@ -21,7 +21,7 @@ from dupmae.nn.head_start import start_head
 from dupmae.recipe import FromScratch
 from dupmae.stages import checkpoints
 
-START_TOKENS = 60_000
+START_TOKENS = 40_000
 ENCODER = "encoder"
 _DECODER = "inner.decoder."
 
