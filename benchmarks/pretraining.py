@@ -1,10 +1,10 @@
 """A pre-training step against the naive one and against plain MLM: `python -m benchmarks.pretraining --json`.
 
-A step draws masks, runs forward and backward and updates all weights of a random BERT with 30,522 words. The naive
-step (`tests.reference.objectives.naive_step`) builds masks by Python loops and logits for every position of
-every term, under autocast when the dtype is bf16. Each runs in a process of its own, one after another, so that
-the peak of resident memory (libraries included) is its own. Floating-point operations are those of the matrix
-products that our step executes; utilisation divides their rate by that of one large product in the same process.
+A step draws masks, runs forward and backward and updates all weights of a random BERT. The naive step
+(`tests.reference.objectives.naive_step`) builds masks by Python loops and logits for every position of every term,
+under autocast when the dtype is bf16. Each runs in a process of its own, one after another, so that the peak of
+resident memory (libraries included) is its own. Floating-point operations are those of the matrix products that our
+step executes; utilisation divides their rate by that of one large product in the same process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from dupmae.recipe import Masking, Objective
 from tests.reference.objectives import naive_step
 from tests.reference.tiny import MASK, random_batch
 
-VOCABULARY = 30_522
 VARIANTS = ("ours", "naive", "mlm")
 
 
@@ -47,14 +46,21 @@ def main() -> None:
     if options.variant is not None:
         print(json.dumps(_measure(options)))
         return
-    ours, naive, mlm = (_child(name) for name in VARIANTS)
+    ours = _child("ours")
+    apart = ("variant", "json", "threads", "alone")
     result = {
-        "settings": {
-            name: value for name, value in vars(options).items() if name not in ("variant", "json", "threads")
-        },
+        "settings": {name: value for name, value in vars(options).items() if name not in apart},
         "threads": torch.get_num_threads(),
         **ours,
         "tokens_per_second": options.batch * options.length / ours["step_seconds"]["median"],
+    }
+    if not options.alone:
+        result |= _compared(ours, _child("naive"), _child("mlm"))
+    print(json.dumps(result) if options.json else _table(result))
+
+
+def _compared(ours: dict[str, Any], naive: dict[str, Any], mlm: dict[str, Any]) -> dict[str, Any]:
+    return {
         "reference_step_seconds": naive["step_seconds"],
         "reference_peak_memory_bytes": naive["peak_memory_bytes"],
         "mlm_step_seconds": mlm["step_seconds"],
@@ -63,7 +69,6 @@ def main() -> None:
         "memory_ratio_to_reference": ours["peak_memory_bytes"] / naive["peak_memory_bytes"],
         "ratio_to_mlm": mlm["step_seconds"]["median"] / ours["step_seconds"]["median"],
     }
-    print(json.dumps(result) if options.json else _table(result))
 
 
 def _options() -> argparse.Namespace:
@@ -74,12 +79,14 @@ def _options() -> argparse.Namespace:
         ("heads", 12, "attention heads"),
         ("length", 150, "tokens of a text"),
         ("batch", 16, "texts of a step"),
+        ("vocabulary", 30_522, "entries of the vocabulary"),
         ("steps", 7, "timed steps"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
     parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
     parser.add_argument("--objective", choices=["mlm", "retromae", "dupmae"], default="dupmae", help="objective")
     parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the network")
+    parser.add_argument("--alone", action="store_true", help="measure this step only, not those it is compared with")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -98,7 +105,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     keep_pages()
     dtype = resolve_dtype(options.dtype)
     config = BertConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=options.vocabulary,
         hidden_size=options.hidden,
         num_hidden_layers=options.layers,
         num_attention_heads=options.heads,
@@ -108,7 +115,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     kind = "mlm" if options.variant == "mlm" else options.objective
     objective = DuplexMAE(Backbone(BertForMaskedLM(config)), Objective(kind=kind), Masking(), mask_id=MASK, seed=0)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
-    batch = random_batch("bert", [options.length] * options.batch, 0, VOCABULARY)
+    batch = random_batch("bert", [options.length] * options.batch, 0, options.vocabulary)
     loss = (_naive_loss if options.variant == "naive" else _our_loss)(objective, batch, dtype)
 
     def step(number: int) -> None:

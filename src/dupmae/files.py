@@ -165,6 +165,11 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def json_line(value: Any) -> str:
+    """A value as one line of a JSON lines file."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON.
 

@@ -7,7 +7,6 @@ A BEIR folder has `corpus.jsonl` ({_id, title, text}), `queries.jsonl` ({_id, te
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from dupmae.console import logger
 from dupmae.corpus.lines import Record, read_lines, read_records, text_field, texts_field
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder
+from dupmae.files import json_line, new_folder
 
 Queries = dict[str, str]
 Qrels = dict[str, dict[str, int]]
@@ -227,7 +226,7 @@ def write_beir(
 
 def _write_records(file: Path, records: Iterable[Record]) -> None:
     with file.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        handle.writelines(map(json_line, records))
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from dupmae.corpus.lines import Record, read_lines, read_records, text_field
 from dupmae.errors import DupmaeError
-from dupmae.files import new_file
+from dupmae.files import json_line, new_file
 
 Scores = dict[str, dict[str, float]]
 
@@ -41,7 +40,7 @@ def write_mined(path: Path, mined: Iterable[MinedQuery]) -> None:
                 "negative_ids": item.negatives,
                 "scores": item.scores,
             }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json_line(record))
 
 
 def read_mined(path: Path, known: Container[str] | None = None) -> Iterator[MinedQuery]:
@@ -133,7 +132,7 @@ def write_scores(path: Path, scores: Iterable[tuple[str, dict[str, float]]]) -> 
                 problem = f"the teacher's score of query {query} and passage {bad} is {found[bad]}"
                 raise DupmaeError(problem, where=path, fix="train the teacher at a lower learning_rate")
             record = {"query_id": query, "passage_ids": list(found), "scores": list(found.values())}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json_line(record))
 
 
 def read_scores(path: Path) -> Scores:

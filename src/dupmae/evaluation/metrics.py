@@ -111,6 +111,18 @@ def per_query(qrels: Qrels, run: Run, metrics: Sequence[str]) -> dict[str, dict[
     return values
 
 
+def refuse_partial(qrels: Mapping[str, object], run: Mapping[str, object]) -> None:
+    """Stop at a run that lacks a judged query: a missing ranking is a fault, no failure of the system.
+
+    Raises:
+        DupmaeError: naming the first query that is missing.
+    """
+    missing = [query for query in qrels if query not in run]
+    if missing:
+        problem = f"the run lacks {len(missing):,} of {len(qrels):,} judged queries, first {missing[0]}"
+        raise DupmaeError(problem, where="run", fix="rank every query")
+
+
 def evaluate(qrels: Qrels, run: Run, metrics: Sequence[str]) -> dict[str, float]:
     """Average each metric over all queries of `qrels`; see `per_query`.
 

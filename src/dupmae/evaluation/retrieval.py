@@ -13,7 +13,7 @@ from typing import Any
 from dupmae.console import logger
 from dupmae.corpus.beir import load_split
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.metrics import Qrels, Run, evaluate
+from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
 from dupmae.evaluation.runs import write_run
 from dupmae.files import write_json
 from dupmae.recipe import Evaluate
@@ -78,8 +78,5 @@ def score_run(qrels: Qrels, run: Run) -> dict[str, float]:
     Raises:
         DupmaeError: when the run lacks a judged query: a missing ranking is a fault, no failure of the system.
     """
-    missing = [query for query in qrels if query not in run]
-    if missing:
-        problem = f"the run lacks {len(missing)} of {len(qrels)} judged queries, first {missing[0]}"
-        raise DupmaeError(problem, where="run", fix="rank every query")
+    refuse_partial(qrels, run)
     return evaluate(qrels, run, METRICS)

@@ -164,6 +164,6 @@ class DuplexMAE(nn.Module):
 def distinct_tokens(input_ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct (row, token id) pairs at the counted positions [B, L], as two index vectors [M]."""
     rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)
-    size = int(input_ids.max()) + 1
-    pairs = torch.unique(rows[counted] * size + input_ids[counted])
-    return pairs // size, pairs % size
+    # Beyond any vocabulary: the largest id here would have to be fetched from the device.
+    pairs = torch.unique(rows[counted] << 32 | input_ids[counted])
+    return pairs >> 32, pairs & 0xFFFFFFFF

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dupmae.recipe.base import refuse_own_input
+from dupmae.recipe.base import Settings, refuse_own_input
 from dupmae.recipe.retriever import RetrieverSettings
 
 
-class FinetuneOptions(RetrieverSettings):
-    """How to fine-tune, whatever the data and the model."""
+class TuningOptions(Settings):
+    """How a retriever is trained on queries with passages, by labels or by a teacher's scores."""
 
     steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
     epochs: float | None = Field(None, gt=0, description="passes over the queries, when steps are not given")
@@ -21,8 +21,6 @@ class FinetuneOptions(RetrieverSettings):
     chunk_size: int | None = Field(
         None, ge=1, description="gradient caching: texts a process encodes at once, for any batch_size; none: all"
     )
-    negatives: int = Field(1, ge=0, description="hard negatives per query (BM25 when none are given)")
-    negative_depth: int = Field(50, ge=1, description="hard negatives are drawn from this many best ones of a query")
     learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
     new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
     part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
@@ -35,7 +33,14 @@ class FinetuneOptions(RetrieverSettings):
     max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0, description="of dropout, masks and batches")
+    seed: int = Field(0, ge=0, description="of dropout and batches")
+
+
+class FinetuneOptions(TuningOptions, RetrieverSettings):
+    """How to fine-tune, whatever the data and the model."""
+
+    negatives: int = Field(1, ge=0, description="hard negatives per query (BM25 when none are given)")
+    negative_depth: int = Field(50, ge=1, description="hard negatives are drawn from this many best ones of a query")
 
 
 class Finetune(FinetuneOptions):

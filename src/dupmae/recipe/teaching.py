@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dupmae.recipe.base import Settings, refuse_own_input
+from dupmae.recipe.finetuning import TuningOptions
 
 
 class Mine(Settings):
@@ -64,7 +65,7 @@ class Teach(Settings):
         return self
 
 
-class Distill(Settings):
+class Distill(TuningOptions):
     """`dupmae distill`: a retriever trained towards a teacher's scores."""
 
     retriever: Path = Field(description="retriever folder to start from; its representation is kept")
@@ -79,28 +80,9 @@ class Distill(Settings):
     contrastive_weight: float | None = Field(
         None, ge=0, description="weight of InfoNCE beside it; none: 1e-4 times the passages of a group"
     )
-    part_loss_weight: float = Field(0.5, ge=0, description="weight of each part's own InfoNCE beside the sum's")
-    steps: int | None = Field(None, ge=1, description="optimizer steps; none: epochs, or as many as fit in minutes")
-    epochs: float | None = Field(None, gt=0, description="passes over the queries, when steps are not given")
-    minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
     batch_size: int = Field(16, ge=2, description="queries per step over all processes")
-    chunk_size: int | None = Field(
-        None, ge=1, description="gradient caching: texts a process encodes at once, for any batch_size; none: all"
-    )
     negatives: int = Field(15, ge=1, description="negatives in a query's group")
     negative_depth: int = Field(200, ge=1, description="negatives are drawn from this many best ones of a query")
-    learning_rate: float = Field(2e-5, gt=0, description="peak rate of the encoder")
-    new_learning_rate: float = Field(1e-3, gt=0, description="peak rate of projection, part weights and term weights")
-    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
-    save_every: int | None = Field(
-        None, ge=0, description="steps between checkpoints, 0: no checkpoints; none: ten minutes"
-    )
-    max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
-    log_every: int = Field(10, ge=1, description="steps between log lines")
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0, description="of dropout and batches")
     resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
 
     @model_validator(mode="after")

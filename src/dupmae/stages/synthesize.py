@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from dupmae.console import logger, track
 from dupmae.corpus.readers import read_documents
 from dupmae.corpus.synthetic import SyntheticPair, make_pair
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder
+from dupmae.files import json_line, new_folder
 from dupmae.recipe import Synthesize
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv"
@@ -56,8 +55,8 @@ def synthesize(settings: Synthesize) -> Synthesized:
                 continue
             counts[pair.kind] += 1
             query, passage = f"{pair.kind}-{texts}", str(texts)
-            corpus.write(_line({"_id": passage, "title": pair.title, "text": pair.text}))
-            queries.write(_line({"_id": query, "text": pair.query}))
+            corpus.write(json_line({"_id": passage, "title": pair.title, "text": pair.text}))
+            queries.write(json_line({"_id": query, "text": pair.query}))
             qrels.write(f"{query}\t{passage}\t1\n")
         if counts.total() < 2:
             fix = "give more or longer texts, or lower query_words and passage_words"
@@ -79,7 +78,3 @@ def _drawn(settings: Synthesize, count: int) -> set[int]:
     """Numbers of `count` of the texts that have a pair, each as likely as any other."""
     possible = (number for number, pair in _pairs(settings) if pair is not None)
     return set(nsmallest(count, possible, key=lambda number: Random(f"drawn-{settings.seed}-{number}").random()))
-
-
-def _line(record: dict[str, str]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.metrics import per_query
+from dupmae.evaluation.metrics import per_query, refuse_partial
 from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE, TAG
 from dupmae.evaluation.runs import write_run
 from dupmae.files import read_json, sha256, write_json
@@ -63,10 +63,7 @@ def measure(measures: Measures, qrels: Mapping[str, dict[str, int]], run: Mappin
     Raises:
         DupmaeError: when the run lacks a judged query: a missing ranking is a fault, no failure of the system.
     """
-    missing = [query for query in qrels if query not in run]
-    if missing:
-        problem = f"the run lacks {len(missing):,} of {len(qrels):,} judged queries, first {missing[0]}"
-        raise DupmaeError(problem, where="run", fix="rank every query")
+    refuse_partial(qrels, run)
     values: Values = {metric: {} for metric in (*measures.graded, *measures.binary)}
     for query, grades in qrels.items():
         # One query at a time: a ranking makes its dictionary when it is asked for it.
