@@ -10,7 +10,7 @@ import pytest
 
 from dupmae.recipe import EvaluateSuite
 from dupmae.suites import similarity, transfer
-from dupmae.suites.beir import SETS
+from dupmae.suites.beir_sets import SETS
 from dupmae.suites.collections import SUITES
 from tests.suites.folders import dpr, msmarco, msmarco_documents
 from tests.suites.test_similarity import write_year

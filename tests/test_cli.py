@@ -142,6 +142,15 @@ def test_search_loads_no_training_library(line: tuple[Path, dict[str, Done]]) ->
     assert not loaded & {"transformers.trainer", "sklearn", "matplotlib", "bm25s"}
 
 
+def test_results_are_compared_without_torch() -> None:
+    program = (
+        "import sys; from dupmae.comparison import comparing, overview, overview_writing, terminal, writing\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "transformers", "matplotlib"}
+
+
 def test_version() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"dupmae {__version__}\n"

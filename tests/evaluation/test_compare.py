@@ -91,7 +91,7 @@ def test_papers_are_quoted_for_the_whole_official_set_alone() -> None:
 
 
 def test_quoted_counts_are_those_of_the_suites() -> None:
-    from dupmae.suites.beir import SETS
+    from dupmae.suites.beir_sets import SETS
     from dupmae.suites.collections import SUITES
 
     counts = {f"beir/{name}": (known.queries, known.documents) for name, known in SETS.items()}

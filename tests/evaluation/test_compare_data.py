@@ -13,7 +13,7 @@ from dupmae.comparison.judged import open_judged
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
 from dupmae.recipe import EvaluateSuite
-from dupmae.suites import evaluate_suite
+from dupmae.suites.run import evaluate_suite
 from tests.evaluation.compared import TOPICS, data_folder
 from tests.tiny import beir_folder, call, tiny_retriever
 

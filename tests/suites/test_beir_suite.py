@@ -9,7 +9,8 @@ import pytest
 
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.errors import DupmaeError
-from dupmae.suites.beir import AVERAGES, FORUMS, PUBLIC, SETS, averages, find_sets, open_set
+from dupmae.suites.beir import averages
+from dupmae.suites.beir_sets import AVERAGES, FORUMS, PUBLIC, SETS, find_sets, open_set
 from tests.suites.settings import suite_settings
 
 DATA = Path(os.environ.get("DUPMAE_DATA") or Path(__file__).parent.parent.parent.parent / "shared" / "data")

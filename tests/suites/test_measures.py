@@ -71,7 +71,7 @@ def random_case(seed: int) -> tuple[dict[str, dict[str, int]], dict[str, dict[st
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("suite", ["trec-dl-2019", "msmarco-passage", "msmarco-document", "beir"])
 def test_all_metrics_are_trec_evals(suite: str, seed: int) -> None:
-    from dupmae.suites.beir import MEASURES
+    from dupmae.suites.beir_sets import MEASURES
 
     measures = MEASURES if suite == "beir" else SUITES[suite].measures
     qrels, run = random_case(seed)

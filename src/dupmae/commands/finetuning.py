@@ -57,7 +57,7 @@ def distill(settings: recipe.Distill) -> Outcome:
 
 def rerank(settings: recipe.Rerank) -> Outcome:
     """A run in a cross-encoder's order, and its metrics."""
-    from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE
+    from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE
     from dupmae.stages.rerank import rerank as run
 
     result = run(settings)

@@ -46,7 +46,8 @@ def search(options: argparse.Namespace) -> Outcome:
 def evaluate(settings: recipe.Evaluate) -> Outcome:
     """Metrics of a retriever on judged queries."""
     check_folder(settings.out, replaced=False)
-    from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE, evaluate_retriever
+    from dupmae.evaluation.retrieval import evaluate_retriever
+    from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE
 
     result = evaluate_retriever(settings)
     counts = result["counts"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def evaluate(settings: recipe.EvaluateSuite) -> Outcome:
     """A retriever by one of the papers' benchmarks."""
-    from dupmae.suites import evaluate_suite, out_folder
+    from dupmae.suites.run import evaluate_suite, out_folder
 
     out = out_folder(settings)
     check_folder(out, replaced=False)

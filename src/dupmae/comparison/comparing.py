@@ -22,7 +22,7 @@ from dupmae.comparison.results import Result
 from dupmae.console import logger
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.retrieval import METRICS_FILE
+from dupmae.evaluation.runs import METRICS_FILE
 from dupmae.recipe import Compare
 from dupmae.suites.results import Values
 

@@ -23,10 +23,9 @@ from dupmae.evaluation.bm25_blocks import BlockedBM25
 from dupmae.evaluation.metrics import Run, ranking
 from dupmae.recipe.suites import EvaluateSuite
 from dupmae.suites.answers import holds_answer, joined
-from dupmae.suites.beir import open_set
-from dupmae.suites.collections import Collection, Measures, open_collection
+from dupmae.suites.beir_sets import open_set
+from dupmae.suites.collections import Collection, Measures, document_name, open_collection
 from dupmae.suites.results import Values, measure
-from dupmae.suites.sharded import document_name
 
 # Documents whose words are held at once: about 100 MB of them.
 BLOCK = 20_000

@@ -12,7 +12,7 @@ from dupmae.comparison.comparing import Comparison, compare
 from dupmae.comparison.results import Result, read_names
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.retrieval import METRICS_FILE
+from dupmae.evaluation.runs import METRICS_FILE
 from dupmae.evaluation.significance import holm
 from dupmae.files import read_json
 from dupmae.recipe import Compare

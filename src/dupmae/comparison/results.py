@@ -10,8 +10,7 @@ from typing import Any
 
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run
-from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE
-from dupmae.evaluation.runs import read_run
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, read_run
 from dupmae.files import read_json
 from dupmae.suites.results import PER_QUERY_FILE, Values
 

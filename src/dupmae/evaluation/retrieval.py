@@ -14,7 +14,7 @@ from dupmae.console import logger
 from dupmae.corpus.beir import load_split
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
-from dupmae.evaluation.runs import write_run
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
 from dupmae.files import write_json
 from dupmae.recipe import Evaluate
 from dupmae.retriever import Retriever
@@ -22,8 +22,6 @@ from dupmae.search.engine import index_passages
 from dupmae.search.index import HybridIndex, Part
 
 METRICS = ("ndcg@10", "mrr@10", "recall@100", "map@100", "precision@10")
-METRICS_FILE, RUN_FILE = "metrics.json", "run.trec"
-TAG = "dupmae"
 DEEPEST = max(int(metric.partition("@")[2]) for metric in METRICS)
 
 

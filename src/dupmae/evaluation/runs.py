@@ -10,6 +10,10 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run, ranking
 from dupmae.files import new_file
 
+# What an evaluation leaves in its folder, and the name that its runs carry.
+METRICS_FILE, RUN_FILE = "metrics.json", "run.trec"
+TAG = "dupmae"
+
 
 def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
     """Write a run, each query's documents in the order the metrics see them, scores exact.

@@ -41,7 +41,7 @@ STAGES = {
     "distill": ("Distill", "dupmae.stages.distill", "distill"),
     "index": ("Index", "dupmae.stages.index", "build"),
     "evaluate": ("Evaluate", "dupmae.evaluation.retrieval", "evaluate_retriever"),
-    "suite": ("EvaluateSuite", "dupmae.suites", "evaluate_suite"),
+    "suite": ("EvaluateSuite", "dupmae.suites.run", "evaluate_suite"),
 }
 # Settings that are texts and may name a folder all the same.
 NAMES_OR_FOLDERS = ("model", "tokenizer")

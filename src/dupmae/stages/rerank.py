@@ -7,8 +7,8 @@ from typing import Any
 from dupmae.corpus.beir import load_split
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run, ranking
-from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE, score_run
-from dupmae.evaluation.runs import read_run, write_run
+from dupmae.evaluation.retrieval import score_run
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, read_run, write_run
 from dupmae.files import write_json
 from dupmae.recipe import Rerank
 from dupmae.stages.teach import check_installed, open_teacher, score_groups

@@ -21,8 +21,8 @@ from dupmae.comparison.judged import open_judged
 from dupmae.console import logger
 from dupmae.corpus.beir import read_qrels
 from dupmae.evaluation.metrics import Run, per_query
-from dupmae.evaluation.retrieval import RUN_FILE, evaluate_retriever, score_run
-from dupmae.evaluation.runs import read_run, write_run
+from dupmae.evaluation.retrieval import evaluate_retriever, score_run
+from dupmae.evaluation.runs import RUN_FILE, read_run, write_run
 from dupmae.files import read_json, write_json
 from dupmae.memory import release
 from dupmae.recipe import Evaluate, Plan, Pretrain, Study

@@ -240,3 +240,8 @@ def judged(queries: Queries, file: Path, qrels: Qrels) -> Queries:
     if unknown is not None:
         raise DupmaeError(f"lacks the judged query {unknown}", where=file, fix="fetch the file again")
     return {name: text for name, text in queries.items() if name in qrels}
+
+
+def document_name(collection: Collection, passage: str) -> str:
+    """The id that judgements use for a passage."""
+    return official.document_of(passage) if collection.grouped else passage

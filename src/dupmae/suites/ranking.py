@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from dupmae.console import track
 from dupmae.search.index import HybridIndex, Part
 from dupmae.suites.answers import holds_answer, joined
-from dupmae.suites.collections import Collection
-from dupmae.suites.sharded import Shards, document_name
+from dupmae.suites.collections import Collection, document_name
+from dupmae.suites.sharded import Shards
 from dupmae.vectors import Encoded, Floats
 
 NOTHING = -1

@@ -15,8 +15,7 @@ from typing import Any
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import per_query, refuse_partial
-from dupmae.evaluation.retrieval import METRICS_FILE, RUN_FILE, TAG
-from dupmae.evaluation.runs import write_run
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
 from dupmae.files import read_json, sha256, write_json
 from dupmae.suites.collections import Measures
 

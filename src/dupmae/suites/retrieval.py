@@ -10,7 +10,7 @@ from typing import Any
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import ranking as best_first
-from dupmae.evaluation.retrieval import RUN_FILE
+from dupmae.evaluation.runs import RUN_FILE
 from dupmae.files import remove_folder
 from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
 from dupmae.retriever import Retriever

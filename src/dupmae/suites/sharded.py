@@ -23,8 +23,7 @@ from dupmae.errors import DupmaeError
 from dupmae.files import read_json, remove_leftovers, write_json
 from dupmae.search.index import SETTINGS, HybridIndex
 from dupmae.search.writer import build_index
-from dupmae.suites.collections import Collection
-from dupmae.suites.official import document_of
+from dupmae.suites.collections import Collection, document_name
 from dupmae.vectors import Encoded
 
 FINISHED = "shards.json"
@@ -122,11 +121,6 @@ def survey(collection: Collection, *, official: bool) -> Survey:
     if relevant:
         logger.warning("%s: lacks %d relevant %s", where, len(relevant), collection.unit)
     return Survey(count, passages, len(relevant))
-
-
-def document_name(collection: Collection, passage: str) -> str:
-    """The id that judgements use for a passage."""
-    return document_of(passage) if collection.grouped else passage
 
 
 def encode_corpus(

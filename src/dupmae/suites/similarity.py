@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from dupmae.corpus.lines import read_lines
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.retrieval import METRICS_FILE
+from dupmae.evaluation.runs import METRICS_FILE
 from dupmae.files import write_json
 from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
 from dupmae.retriever import Retriever

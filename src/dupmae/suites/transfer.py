@@ -25,7 +25,7 @@ from scipy.sparse import hstack, issparse
 
 from dupmae.console import Bar, progress
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.retrieval import METRICS_FILE
+from dupmae.evaluation.runs import METRICS_FILE
 from dupmae.files import write_json
 from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
 from dupmae.retriever import Retriever
