@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from dupmae.memory import peak_bytes, release
+from dupmae.memory import KERNELS_KEPT, peak_bytes, release
+
+KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def resident_bytes() -> int:
@@ -53,3 +56,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         faults[mode] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert faults["keep"] < 100
     assert faults["default"] > 20 * faults["keep"]
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_the_kernels_kept_are_bounded_unless_they_are_already(given: str | None) -> None:
+    script = f"import os; from dupmae.memory import keep_pages; keep_pages(); print(os.environ[{KERNELS!r}])"
+    environment = {name: value for name, value in os.environ.items() if name != KERNELS}
+    environment |= {} if given is None else {KERNELS: given}
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == (given or str(KERNELS_KEPT))

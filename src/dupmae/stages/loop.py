@@ -171,6 +171,9 @@ class Loop:
         self.done += 1
         if self.diverging:
             self._skipped()
+        if time.perf_counter() - self._released > RELEASE_SECONDS:
+            release()
+            self._released = time.perf_counter()
         return stop, save
 
     def _gradients(self) -> tuple[dict[str, Tensor], int]:
@@ -226,9 +229,6 @@ class Loop:
         line["tokens_per_second"] = tokens / max(now - self._clock, 1e-9)
         line["skipped_steps"] = self.bad_steps
         self._sums, self._counted, self._tokens, self._clock = {}, {}, 0, now
-        if now - self._released > RELEASE_SECONDS:
-            release()
-            self._released = now
         return line
 
     @property
