@@ -23,6 +23,7 @@ from torch import Tensor
 from dupmae import console
 from dupmae.batches import Indices, budget_batches
 from dupmae.memory import trim
+from dupmae.nn.packed import pack
 from dupmae.nn.representation import HybridEncoder
 from dupmae.vectors import Encoded, Sparse
 
@@ -96,6 +97,9 @@ class Worker:
     ) -> None:
         self.device, self._pad = device, pad
         self._encoder = copy.deepcopy(encoder).to(device=device, dtype=dtype).eval()
+        for tower in (self._encoder.backbone, self._encoder.query_backbone):
+            if tower is not None and device.type == "cpu":
+                pack(tower.lm.base_model)
         self._special = torch.zeros(len(encoder.term_weights), dtype=torch.bool)
         self._special[list(special)] = True
         self._special = self._special.to(device)
