@@ -48,7 +48,7 @@ def test_judged_text_to_a_measured_index(start: Path, tmp_path: Path, capsys: py
     assert adapt(start, start / "judged", out, judged) == 0, capsys.readouterr().err
     told = json.loads(capsys.readouterr().out)
     assert [stage["name"] for stage in told["stages"]] == [
-        "prepare", "pretrain", "synthesize", "finetune", "index", "evaluate",
+        "prepare", "synthesize", "pretrain", "finetune", "index", "evaluate",
     ]  # fmt: skip
     assert told["stages"][-1]["metrics"]["mrr@10"] > 0
     assert told["next"] == f"dupmae search {out / 'index'} 'what you look for'"
