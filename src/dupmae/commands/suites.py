@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 def evaluate(settings: recipe.EvaluateSuite) -> Outcome:
     """A retriever by one of the papers' benchmarks."""
-    from dupmae.suites.run import evaluate_suite, out_folder
+    from dupmae.suites.results import out_folder
 
     out = out_folder(settings)
     check_folder(out, replaced=False)
+    from dupmae.suites.run import evaluate_suite
+
     result = evaluate_suite(settings)
     name = "SUITE" if settings.suite != "sts" else "senteval-transfer"
     after = command_line("evaluate", settings.retriever, "--suite", name, "--data", "DIR")

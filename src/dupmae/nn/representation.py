@@ -94,7 +94,7 @@ class HybridEncoder(nn.Module):
         dense = self._dense(hidden, valid) if self.has_dense else None
         sparse = None
         if self.has_sparse and queries and self.settings.query_terms == "own":
-            sparse = self._own_terms(hidden, input_ids, valid & ~special)
+            sparse = self._own_terms(backbone, hidden, input_ids, valid & ~special)
         elif self.has_sparse:
             sparse = self.activate(_maxima(backbone, hidden, valid, special), self.term_weights)
         if sparse is not None and self.settings.kind == "aggregated":
@@ -121,13 +121,13 @@ class HybridEncoder(nn.Module):
             positive = torch.log1p(positive)
         return positive * term_weights.clamp(min=0)
 
-    def _own_terms(self, hidden: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+    def _own_terms(self, backbone: Backbone, hidden: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
         """The vocabulary part at each text's own tokens, 0 elsewhere, [B, |V|]; `kept`, bool [B, L]: which count.
 
         A query has a dozen of |V| terms: only their logits are computed.
         """
-        output = self._tower(True).output
-        states, weight = self._tower(True).transform(hidden), output.weight[ids]
+        output = backbone.output
+        states, weight = backbone.transform(hidden), output.weight[ids]
         # Of each text [L, L]: position by term.
         logits = (states @ weight.mT).to(torch.promote_types(states.dtype, torch.float32))
         maxima = logits.masked_fill(~kept[:, :, None], float("-inf")).amax(1) + output.bias[ids]

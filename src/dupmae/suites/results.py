@@ -17,6 +17,7 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import per_query, refuse_partial
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
 from dupmae.files import read_json, sha256, write_json
+from dupmae.recipe.suites import EvaluateSuite
 from dupmae.suites.collections import Measures
 
 PER_QUERY_FILE = "per_query.json"
@@ -25,6 +26,12 @@ VERSION = 1
 
 Values = dict[str, dict[str, float]]
 """Metric -> query id -> value."""
+
+
+def out_folder(settings: EvaluateSuite) -> Path:
+    """Where the results go."""
+    beside = settings.retriever.with_name(f"{settings.retriever.resolve().name}-evaluation")
+    return settings.out or beside / settings.suite
 
 
 def key_of(**parts: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.suites.beir import evaluate_beir
 from dupmae.suites.collections import open_collection
+from dupmae.suites.results import out_folder
 from dupmae.suites.retrieval import evaluate_collection
 from dupmae.suites.similarity import evaluate_sts
 from dupmae.suites.transfer import evaluate_transfer
@@ -27,9 +27,3 @@ def evaluate_suite(settings: EvaluateSuite) -> dict[str, Any]:
     # Data first: opening a model takes seconds, and most mistakes are in the data.
     collection = open_collection(settings)
     return evaluate_collection(settings, collection, Retriever.load(settings.retriever), out)
-
-
-def out_folder(settings: EvaluateSuite) -> Path:
-    """Where the results go."""
-    beside = settings.retriever.with_name(f"{settings.retriever.resolve().name}-evaluation")
-    return settings.out or beside / settings.suite
