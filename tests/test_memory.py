@@ -45,9 +45,9 @@ import numpy as np
 from dupmae.memory import keep_pages
 if sys.argv[1] == "keep":
     keep_pages()
-np.ones(24_000_000, dtype=np.uint8)
+np.ones(64_000_000, dtype=np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-np.ones(24_000_000, dtype=np.uint8)
+np.ones(64_000_000, dtype=np.uint8)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = {}

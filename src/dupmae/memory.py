@@ -8,9 +8,8 @@ import os
 import platform
 import resource
 
-# Parameters of glibc's mallopt (malloc.h), and the largest block that it lets the heap hold.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST = 32 * 2**20
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 # Kernels that oneDNN keeps, one for each shape of a product; its own 1,024 are half a gigabyte.
 KERNELS_KEPT = 128
 
@@ -26,13 +25,12 @@ def keep_pages() -> None:
     Has to come before the first product. Elsewhere than under glibc only the kernels are bounded.
 
     By default every large tensor is mapped anew and its pages are zeroed and faulted in at the first touch:
-    a tenth of a training step on a CPU and two thirds of mask building. `release` gives back what piles up.
+    up to a fifth of a training step on a CPU and two thirds of mask building. `release` gives back what piles up.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        # Larger blocks are still mapped anew: in the heap of a run of many stages they leave gigabytes of holes.
-        library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+        library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -18,7 +18,7 @@ from tests.reference.tiny import random_batch, tiny_model
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
-def drawn(dtype: torch.dtype, rows: int = 3, heads: int = 2, length: int = 7, width: int = 4) -> list[Tensor]:
+def drawn(dtype: torch.dtype, rows: int = 3, heads: int = 4, length: int = 7, width: int = 4) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     shape = (rows, length, heads, width)
     parts = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(3)]
@@ -43,7 +43,13 @@ def by_loops(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, kept: T
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("masking", ["none", "padding", "rows"])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
-def test_value_and_gradient(dtype: torch.dtype, masking: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+# All heads of all rows at once; one row; three heads of four; one.
+@pytest.mark.parametrize("at_once", [12, 4, 3, 1])
+def test_value_and_gradient(
+    dtype: torch.dtype, masking: str, rate: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 7 * attention.VECTOR * dtype.itemsize
+    monkeypatch.setattr(attention, "BLOCK", at_once * size / torch.get_num_threads())
     parts = drawn(dtype)
     everywhere = torch.ones(3, 1, 7, 7, dtype=torch.bool)
     visible = {
@@ -57,15 +63,15 @@ def test_value_and_gradient(dtype: torch.dtype, masking: str, rate: float, monke
 
     def recorded(like: Tensor, share: float) -> Tensor:
         bits = original(like, share)
-        kept.append(bits != 0)
+        kept.append(bits[..., :7] != 0)
         return bits
 
     original = attention.keep_bits
     monkeypatch.setattr(attention, "keep_bits", recorded)
     found = attend(*parts, visible, rate)
     seen = everywhere if visible is None else visible & everywhere
-    expected = by_loops(*parts, seen, kept[0].view(3, 2, 7, 7) if kept else None, rate)
-    assert bool(kept) is (rate > 0)
+    expected = by_loops(*parts, seen, torch.cat(kept).view(3, 4, 7, 7) if kept else None, rate)
+    assert len(kept) == (rate > 0) * {12: 1, 4: 3, 3: 6, 1: 12}[at_once]
     close = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     torch.testing.assert_close(found, expected, **close)
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(dtype)
@@ -73,6 +79,15 @@ def test_value_and_gradient(dtype: torch.dtype, masking: str, rate: float, monke
     theirs = torch.autograd.grad((expected * weights).sum(), parts)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, **close)
+
+
+def test_without_gradient_dropout_is_the_same() -> None:
+    parts = drawn(torch.float32)
+    torch.manual_seed(3)
+    graded = attend(*parts, None, 0.4)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*parts, None, 0.4), graded)
 
 
 def test_a_row_that_sees_nothing_is_no_nan() -> None:

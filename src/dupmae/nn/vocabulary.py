@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 TOKEN_CHUNK = 512
 LOGITS_AT_ONCE = 2**25
-VOCABULARY_SLICE = 4096
+VOCABULARY_SLICE = 512
 # Products of this many columns leave their logits in the cache for the maximum.
 VOCABULARY_CHUNK = 1024
 
@@ -27,12 +27,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
+        rows = min(TOKEN_CHUNK, max(LOGITS_AT_ONCE // len(weight), 1), len(hidden))
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
+        # The sum of several products is float32, one alone has been summed by its kernel.
+        grad_weight = torch.empty_like(weight, dtype=weight.dtype if rows == len(hidden) else wide)
         grad_bias = torch.zeros(bias.shape, dtype=wide, device=bias.device)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-        rows = min(TOKEN_CHUNK, max(LOGITS_AT_ONCE // len(weight), 1), len(hidden))
         # Two buffers for the whole pass: fresh pages for every chunk would cost as much as a product.
         logits, shares = hidden.new_empty(2, rows, len(weight))
         places = torch.arange(rows, device=hidden.device)
@@ -50,20 +51,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
             made[places[:count], labels[part]] = share - 1
             grad_bias += made.sum(0)
             torch.mm(made, weight, out=grad_hidden[part])
-            # In slices, so that each product is still in the cache when it is widened and added.
-            for first in range(0, len(weight), VOCABULARY_SLICE):
-                entries = slice(first, first + VOCABULARY_SLICE)
-                grad_weight[entries] += made[:, entries].T @ hidden[part]
+            if rows == len(hidden):
+                torch.mm(made.T, hidden, out=grad_weight)
+            else:
+                _add_product(made, hidden[part], grad_weight, first=start == 0)
+        grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(correct)
         return loss, correct
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
-        scale, kind = grads[0], ctx.weight_dtype
-        return hidden * scale.to(hidden.dtype), (weight * scale).to(kind), (bias * scale).to(kind), None
+        return hidden * grads[0], weight * grads[0], bias * grads[0], None
+
+
+def _add_product(made: Tensor, hidden: Tensor, grad_weight: Tensor, *, first: bool) -> None:
+    """Add made^T hidden to `grad_weight`, or begin it; by slices, each still in the cache when it is widened."""
+    for start in range(0, len(grad_weight), VOCABULARY_SLICE):
+        entries = slice(start, start + VOCABULARY_SLICE)
+        product = made[:, entries].T @ hidden
+        if first:
+            grad_weight[entries] = product
+        else:
+            # Not +=, which copies the sum onto itself.
+            grad_weight[entries].add_(product)
 
 
 def _surprise(share: Tensor, shares: Tensor, best: Tensor, chosen: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from dupmae.stages import checkpoints, processes
 
 GRADIENT_NORM = 1.0
 # Giving memory back takes a quarter of a second, most of it spent on collecting garbage.
-RELEASE_SECONDS = 10.0
+RELEASE_SECONDS = 30.0
 Batch = dict[str, Tensor]
 Line = dict[str, float]
 Arguments = tuple[Any, ...]
