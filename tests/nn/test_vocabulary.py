@@ -35,7 +35,9 @@ def gradients(loss: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_linear_cross_entropy(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("chunk", [4, 9])
+def test_linear_cross_entropy(dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", chunk)
     inputs = drawn(dtype)
     labels = torch.tensor([1, 5, 22, 0, 5, 9, 9, 17, 3])
     loss, accuracy = linear_cross_entropy(*inputs, labels)
@@ -64,6 +66,17 @@ def test_chunks_are_cut_by_the_size_of_the_vocabulary(monkeypatch: pytest.Monkey
     cut, _ = linear_cross_entropy(*inputs, labels)
     for ours, theirs in zip(gradients(cut, inputs), gradients(whole, inputs), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [4, 9])
+def test_bfloat16_gradients_stay_near_float32(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", chunk)
+    exact, labels = drawn(torch.float32), torch.arange(9)
+    rough = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    wanted = gradients(linear_cross_entropy(*exact, labels)[0], exact)
+    for found, expected in zip(gradients(linear_cross_entropy(*rough, labels)[0], rough), wanted, strict=True):
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - expected).norm() < 0.02 * expected.norm()
 
 
 def test_no_label_gives_no_loss_and_no_gradient() -> None:
