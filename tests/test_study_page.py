@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dupmae.files import write_text
+from dupmae.files import read_json, write_text
 from dupmae.loading import find_recipe, load
 from dupmae.recipe import Study
 from dupmae.study.grid import check, expand
+from dupmae.study.results import README, write_results
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/study.md").read_text(encoding="utf-8")
@@ -20,6 +21,19 @@ def test_the_recipe_of_the_page(tmp_path: Path) -> None:
     study = load(Study, file)
     check(study, file)
     assert len(expand(study)) == 5
+
+
+def test_the_kept_results_are_written_from_their_runs(tmp_path: Path) -> None:
+    files = sorted((ROOT / "results").rglob("study.json"))
+    assert files
+    for file in files:
+        record = read_json(file)
+        assert any(cell["current"] for cell in record["cells"])
+        kept = (file.parent / README).read_text(encoding="utf-8")
+        assert write_results(record, tmp_path, plots=False).read_text(encoding="utf-8") == kept
+        pictures = re.findall(r"\]\((\S+\.png)\)", kept)
+        assert pictures
+        assert all((file.parent / name).is_file() for name in pictures)
 
 
 def test_the_settings_of_the_page() -> None:
