@@ -34,7 +34,7 @@ SHAPES = (
 RUNS = {
     "masking": ("masking",),
     "pretraining-bf16": tuple(f"pretraining {shape} --dtype bf16" for shape in SHAPES),
-    "pretraining-fp32": tuple(f"pretraining {shape} --dtype fp32 --steps 5" for shape in SHAPES),
+    "pretraining-fp32": tuple(f"pretraining {shape} --dtype fp32 --steps 3" for shape in SHAPES),
     "large-vocabulary": ("pretraining --vocabulary 250002 --batch 32 --alone --dtype bf16 --steps 3",),
     "real-text": ("real_text --steps 32",),
     "prepare": (
