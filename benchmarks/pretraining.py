@@ -2,9 +2,10 @@
 
 A step draws masks, runs forward and backward and updates all weights of a random BERT. The naive step
 (`tests.reference.objectives.naive_step`) builds masks by Python loops and logits for every position of every term,
-under autocast when the dtype is bf16. Each runs in a process of its own, one after another, so that the peak of
-resident memory (libraries included) is its own. Floating-point operations are those of the matrix products that our
-step executes; utilisation divides their rate by that of one large product in the same process.
+under autocast when the dtype is bf16, with the C library's allocator as it comes or set as ours. Each runs in a process
+of its own, one after another, so that the peak of resident memory (libraries included) is its own. Floating-point
+operations are those of the matrix products that our step executes; utilisation divides their rate by that of one large
+product in the same process.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
     parser.add_argument("--objective", choices=["mlm", "retromae", "dupmae"], default="dupmae", help="objective")
     parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the network")
+    parser.add_argument("--naive-allocator", choices=["stock", "ours"], default="stock", help="of the naive step")
     parser.add_argument("--alone", action="store_true", help="measure this step only, not those it is compared with")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -102,7 +104,8 @@ def _child(variant: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """Step times and peak memory of one variant; for ours also operations and utilisation."""
     torch.manual_seed(0)
-    keep_pages()
+    if options.variant != "naive" or options.naive_allocator == "ours":
+        keep_pages()
     dtype = resolve_dtype(options.dtype)
     config = BertConfig(
         vocab_size=options.vocabulary,

@@ -34,6 +34,7 @@ SHAPES = (
 RUNS = {
     "masking": ("masking",),
     "pretraining-bf16": tuple(f"pretraining {shape} --dtype bf16" for shape in SHAPES),
+    "same-allocator": tuple(f"pretraining {shape} --dtype bf16 --naive-allocator ours" for shape in SHAPES),
     "pretraining-fp32": tuple(f"pretraining {shape} --dtype fp32 --steps 3" for shape in SHAPES),
     "large-vocabulary": ("pretraining --vocabulary 250002 --batch 32 --alone --dtype bf16 --steps 3",),
     "real-text": ("real_text --steps 32",),
@@ -95,7 +96,8 @@ def _hardware() -> str:
     kind = "AVX512-BF16" if "avx512_bf16" in told else "no AVX512-BF16"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     name = found.group(1).strip() if found else "CPU"
-    return f"{name}, {torch.get_num_threads()} threads ({kind}), {memory:.0f} GiB, torch {torch.__version__}"
+    count = torch.get_num_threads()
+    return f"{name}, {count} thread{'s' if count > 1 else ''} ({kind}), {memory:.0f} GiB, torch {torch.__version__}"
 
 
 def with_tables(page: str, kept: dict[str, Any]) -> str:

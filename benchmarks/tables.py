@@ -94,6 +94,16 @@ def _goals(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def same_allocator(runs: Runs) -> str:
+    """Steps against the naive one with our settings of the allocator."""
+    rows = []
+    for run in runs:
+        each = run["result"]
+        steps = (spread(each[name]) for name in ("step_seconds", "reference_step_seconds"))
+        rows.append([_work(each["settings"]), *steps, f"{each['ratio_to_reference']:.2f}"])
+    return table(["work", "step, s", "naive step, our allocator, s", "ratio"], rows)
+
+
 def large_vocabulary(runs: Runs) -> str:
     """A step over the vocabulary of XLM-R."""
     (each,) = (run["result"] for run in runs)
@@ -204,6 +214,7 @@ def search(runs: Runs) -> str:
 TABLES: dict[str, Callable[[Runs], str]] = {
     "masking": masking,
     "pretraining-bf16": pretraining,
+    "same-allocator": same_allocator,
     "pretraining-fp32": pretraining,
     "large-vocabulary": large_vocabulary,
     "real-text": real_text,
