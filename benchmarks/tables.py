@@ -73,7 +73,7 @@ def pretraining(runs: Runs) -> str:
         "Seconds are median (min, max); products of 2048 x 2048 matrices ran at "
         f"{min(rates):,.0f} to {max(rates):,.0f} GFLOP/s."
     )
-    return "\n\n".join([told, table([*head, "utilisation"], rows), _goals(results)])
+    return "\n\n".join([told, table(head, rows), _goals(results)])
 
 
 def _goals(results: list[dict[str, Any]]) -> str:
