@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
@@ -38,6 +39,8 @@ from tests.reference.objectives import naive_step
 from tests.reference.tiny import MASK, random_batch
 
 VARIANTS = ("ours", "naive", "mlm")
+# Operations that a profile names.
+PROFILED = 10
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def main() -> None:
         print(json.dumps(_measure(options)))
         return
     ours = _child("ours")
-    apart = ("variant", "json", "threads", "alone")
+    apart = ("variant", "json", "threads", "alone", "profile")
     result = {
         "settings": {name: value for name, value in vars(options).items() if name not in apart},
         "threads": torch.get_num_threads(),
@@ -89,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the network")
     parser.add_argument("--naive-allocator", choices=["stock", "ours"], default="stock", help="of the naive step")
     parser.add_argument("--alone", action="store_true", help="measure this step only, not those it is compared with")
+    parser.add_argument("--profile", action="store_true", help="also say which operations take what share of our step")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -134,12 +138,25 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     if options.variant != "ours":
         return figures
+    if options.profile:
+        figures["profile"] = _profile(step)
     # Torch's counter does not know the fused attention of CPUs, so this step spells attention out.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         step(0)
     flops, top = counter.get_total_flops(), _matmul_rate(dtype)
     utilisation = flops / median(seconds) / top
     return {**figures, "flops": flops, "matmul_flops_per_second": top, "utilisation": utilisation}
+
+
+def _profile(step: Callable[[int], None]) -> dict[str, float]:
+    """Shares of a step's time by operation, calls from within others left out; the largest first."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        step(0)
+        step(1)
+    times = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    total = sum(times.values())
+    largest = sorted(times, key=lambda name: -times[name])[:PROFILED]
+    return {name: times[name] / total for name in largest}
 
 
 def _our_loss(objective: DuplexMAE, batch: dict[str, Tensor], dtype: torch.dtype) -> Callable[[int], Tensor]:

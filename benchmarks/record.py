@@ -36,6 +36,10 @@ RUNS = {
     "pretraining-bf16": tuple(f"pretraining {shape} --dtype bf16" for shape in SHAPES),
     "same-allocator": tuple(f"pretraining {shape} --dtype bf16 --naive-allocator ours" for shape in SHAPES),
     "pretraining-fp32": tuple(f"pretraining {shape} --dtype fp32 --steps 3" for shape in SHAPES),
+    "profile": tuple(
+        f"pretraining {shape} --dtype bf16 --alone --profile"
+        for shape in (SHAPES[0], SHAPES[2].replace("--batch 4", "--batch 8"), SHAPES[3])
+    ),
     "large-vocabulary": ("pretraining --vocabulary 250002 --batch 32 --alone --dtype bf16 --steps 3",),
     "real-text": ("real_text --steps 32",),
     "prepare": (

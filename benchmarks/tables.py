@@ -86,7 +86,9 @@ def _goals(results: list[dict[str, Any]]) -> str:
         parts.append(f"{memory:.2f} of its memory ({verdict(memory, MEMORY_GOAL, at_least=False)})")
         if dtype == "bf16" and each is results[0]:
             step = each["step_seconds"]["median"]
-            parts.append(f"{step:.2f} s ({verdict(step, STEP_GOAL, at_least=False)})")
+            products = each["flops"] / each["matmul_flops_per_second"]
+            told = f"its products alone take {products:.2f} s at the measured peak"
+            parts.append(f"{step:.2f} s ({verdict(step, STEP_GOAL, at_least=False)}; {told})")
         if dtype == "bf16" and each["settings"]["hidden"] == 768:
             cost = 1 / each["ratio_to_mlm"]
             parts.append(f"{cost:.2f} times our MLM step ({verdict(cost, MLM_GOAL, at_least=False)})")
@@ -102,6 +104,17 @@ def same_allocator(runs: Runs) -> str:
         steps = (spread(each[name]) for name in ("step_seconds", "reference_step_seconds"))
         rows.append([_work(each["settings"]), *steps, f"{each['ratio_to_reference']:.2f}"])
     return table(["work", "step, s", "naive step, our allocator, s", "ratio"], rows)
+
+
+def profile(runs: Runs) -> str:
+    """Where the time of a step goes."""
+    results = [run["result"] for run in runs]
+    names = list(dict.fromkeys(name for each in results for name in each["profile"]))
+    rows = [
+        [f"`{name}`", *(f"{each['profile'][name]:.1%}" if name in each["profile"] else "" for each in results)]
+        for name in names
+    ]
+    return table(["operation", *(_work(each["settings"]) for each in results)], rows)
 
 
 def large_vocabulary(runs: Runs) -> str:
@@ -215,6 +228,7 @@ TABLES: dict[str, Callable[[Runs], str]] = {
     "masking": masking,
     "pretraining-bf16": pretraining,
     "same-allocator": same_allocator,
+    "profile": profile,
     "pretraining-fp32": pretraining,
     "large-vocabulary": large_vocabulary,
     "real-text": real_text,
