@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.tables import between
 from dupmae import console
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
@@ -78,8 +79,7 @@ def main() -> None:
         write_json(options.results, result)
     result = read_json(options.results)
     if options.page:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        write_text(PAGE, f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), BEGIN, END, table(result)))
     print(json.dumps(result) if options.json else table(result))
 
 

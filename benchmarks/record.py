@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.tables import TABLES
+from benchmarks.tables import TABLES, between
 from dupmae.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results" / "measured.json"
@@ -108,8 +108,7 @@ def with_tables(page: str, kept: dict[str, Any]) -> str:
     """The page with every part between `<!-- NAME -->` and `<!-- end -->` made anew of what is kept."""
     for name, measured in kept.items():
         told = f"Measured {measured['date']} on {measured['hardware']}.\n\n{TABLES[name](measured['runs'])}"
-        part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = part.sub(lambda found, told=told: f"{found[1]}\n{told}\n\n{found[2]}", page)
+        page = between(page, f"<!-- {name} -->", "<!-- end -->", f"\n{told}\n")
     return page
 
 

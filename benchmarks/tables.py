@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dupmae.comparison.markup import markdown_table
+
 Runs = list[dict[str, Any]]
 STEP_GOAL, RATIO_GOALS, MEMORY_GOAL, MLM_GOAL = 0.95, {"bf16": 2.0, "fp32": 1.4}, 1 / 3, 1.5
 
 
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """The page with `text` in the place of what stands between two marks."""
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return markdown_table([head, ["---"] * len(head), *rows])
 
 
 def spread(times: dict[str, float], digits: int = 2) -> str:
@@ -60,15 +68,8 @@ def pretraining(runs: Runs) -> str:
         ]
         for each in results
     ]
-    head = [
-        "work",
-        "step, s",
-        "naive step, s",
-        "ratio",
-        "ratio to our MLM",
-        "peak memory, ours / naive, GB",
-        "utilisation",
-    ]
+    head = ["work", "step, s", "naive step, s", "ratio", "ratio to our MLM"]
+    head += ["peak memory, ours / naive, GB", "utilisation"]
     told = (
         "Seconds are median (min, max); products of 2048 x 2048 matrices ran at "
         f"{min(rates):,.0f} to {max(rates):,.0f} GFLOP/s."
@@ -80,9 +81,8 @@ def _goals(results: list[dict[str, Any]]) -> str:
     dtype = results[0]["settings"]["dtype"]
     lines = []
     for each in results:
-        parts = [f"{each['ratio_to_reference']:.2f} times the naive step ("]
-        parts[0] += verdict(each["ratio_to_reference"], RATIO_GOALS[dtype], at_least=True) + ")"
-        memory = each["memory_ratio_to_reference"]
+        ratio, memory = each["ratio_to_reference"], each["memory_ratio_to_reference"]
+        parts = [f"{ratio:.2f} times the naive step ({verdict(ratio, RATIO_GOALS[dtype], at_least=True)})"]
         parts.append(f"{memory:.2f} of its memory ({verdict(memory, MEMORY_GOAL, at_least=False)})")
         if dtype == "bf16" and each is results[0]:
             step = each["step_seconds"]["median"]

@@ -49,7 +49,7 @@ def test_value_and_gradient(
     dtype: torch.dtype, masking: str, rate: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 7 * attention.VECTOR * dtype.itemsize
-    monkeypatch.setattr(attention, "BLOCK", at_once * size / torch.get_num_threads())
+    monkeypatch.setattr(attention, "BLOCK", at_once * size // torch.get_num_threads())
     parts = drawn(dtype)
     everywhere = torch.ones(3, 1, 7, 7, dtype=torch.bool)
     visible = {

@@ -19,7 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from dupmae.nn.dropout import keep_bits
+from dupmae.nn.dropout import apply_bits, keep_bits
 
 NAME = "dupmae"
 LONGEST = 1024
@@ -60,9 +60,7 @@ class _Attention(torch.autograd.Function):
                 _add_bias(shares, bias, heads)
             kept = torch.softmax(shares, -1, out=shares)
             if rate:
-                bits = keep_bits(shares, rate)
-                kept = room[: len(asked)]
-                torch.bitwise_and(shares.view(bits.dtype), bits, out=kept.view(bits.dtype))
+                kept = apply_bits(shares, keep_bits(shares, rate), out=room[: len(asked)])
                 if graded:
                     shares.sub_(kept, alpha=2)
             torch.bmm(kept, _of(value, heads), out=_of(output, heads))
@@ -109,7 +107,7 @@ def _blocks(like: Tensor, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice
 def _fit(like: Tensor, shape: tuple[int, ...]) -> int:
     """How many heads make a block."""
     size = shape[2] * shape[3] * like.element_size()
-    return min(max(int(BLOCK * torch.get_num_threads() // size), 1), shape[0] * shape[1])
+    return min(max(BLOCK * torch.get_num_threads() // size, 1), shape[0] * shape[1])
 
 
 def _room(like: Tensor, shape: tuple[int, ...], count: int) -> Tensor:

@@ -25,9 +25,10 @@ def keep_bits(like: Tensor, rate: float) -> Tensor:
     return draws.clamp_(bound - 1, bound).sub_(bound)
 
 
-def apply_bits(values: Tensor, bits: Tensor) -> Tensor:
-    """`values` where the bits are ones, zero elsewhere."""
-    return values.view(bits.dtype).bitwise_and(bits).view(values.dtype)
+def apply_bits(values: Tensor, bits: Tensor, out: Tensor | None = None) -> Tensor:
+    """`values` where the bits are ones, zero elsewhere; written to `out` where that is given."""
+    place = None if out is None else out.view(bits.dtype)
+    return torch.bitwise_and(values.view(bits.dtype), bits, out=place).view(values.dtype)
 
 
 class _Dropout(torch.autograd.Function):

@@ -30,7 +30,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = min(TOKEN_CHUNK, max(LOGITS_AT_ONCE // len(weight), 1), len(hidden))
         grad_hidden = torch.empty_like(hidden)
         # The sum of several products is float32, one alone has been summed by its kernel.
-        grad_weight = torch.empty_like(weight, dtype=weight.dtype if rows == len(hidden) else wide)
+        whole = rows == len(hidden)
+        grad_weight = torch.empty_like(weight, dtype=weight.dtype if whole else wide)
         grad_bias = torch.zeros(bias.shape, dtype=wide, device=bias.device)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
@@ -51,7 +52,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             made[places[:count], labels[part]] = share - 1
             grad_bias += made.sum(0)
             torch.mm(made, weight, out=grad_hidden[part])
-            if rows == len(hidden):
+            if whole:
                 torch.mm(made.T, hidden, out=grad_weight)
             else:
                 _add_product(made, hidden[part], grad_weight, first=start == 0)
