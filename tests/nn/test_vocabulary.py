@@ -51,6 +51,20 @@ def test_linear_cross_entropy(dtype: torch.dtype, chunk: int, monkeypatch: pytes
         torch.testing.assert_close(found, wanted, **close)
 
 
+@pytest.mark.parametrize("gap", [4.0, 8.0, 12.0])
+def test_confident_bfloat16_predictions_keep_loss_and_gradient(gap: float) -> None:
+    hidden, weight, bias = torch.zeros(6, 2).bfloat16(), torch.zeros(23, 2).bfloat16(), torch.zeros(23).bfloat16()
+    labels = torch.zeros(6, dtype=torch.long)
+    bias[0] = gap
+    inputs = [each.requires_grad_() for each in (hidden, weight, bias)]
+    exact = [each.detach().double().requires_grad_() for each in inputs]
+    loss, _ = linear_cross_entropy(*inputs, labels)
+    expected = F.cross_entropy(exact[0] @ exact[1].T + exact[2], labels)
+    torch.testing.assert_close(loss.double(), expected, rtol=0.02, atol=0)
+    found, wanted = gradients(loss, inputs)[2], gradients(expected, exact)[2]
+    torch.testing.assert_close(found.double(), wanted, rtol=0.02, atol=0)
+
+
 def test_cross_entropy_of_certain_predictions_is_finite() -> None:
     hidden, weight = torch.eye(3) * 200, torch.eye(3) * 200
     for labels, expected in (([0, 1, 2], 0.0), ([1, 2, 0], 40_000.0)):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dupmae.errors import DupmaeError
 from dupmae.nn.attention import use_fast_attention
 from dupmae.nn.dropout import use_fast_dropout
+from dupmae.nn.reductions import use_wide_sums
 
 
 class Output(NamedTuple):
@@ -148,6 +149,7 @@ class Backbone(nn.Module):
         self.lm = lm
         use_fast_attention(lm)
         use_fast_dropout(lm)
+        use_wide_sums(lm)
 
     @property
     def config(self) -> Any:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dupmae.nn.attention import attend
 from dupmae.nn.backbone import family_of
 from dupmae.nn.dropout import Dropout
+from dupmae.nn.reductions import LayerNorm
 
 # The slowest wavelength of rotary positions is 2 pi times this (RoFormer, section 3.2.2).
 ROTARY_BASE = 10_000.0
@@ -36,10 +37,10 @@ class DecoderLayer(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.attention_output = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, eps=eps)
+        self.attention_norm = LayerNorm(width, eps=eps)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
-        self.norm = nn.LayerNorm(width, eps=eps)
+        self.norm = LayerNorm(width, eps=eps)
         self.dropout = Dropout(_setting(config, "hidden_dropout_prob", "dropout", "mlp_dropout"))
         self.attention_dropout = nn.Dropout(_setting(config, "attention_probs_dropout_prob", "attention_dropout"))
         for module in self.modules():

@@ -47,9 +47,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.softmax(given, 1, out=made)
             best, chosen, share = given.amax(1), given.gather(1, target)[:, 0], made.gather(1, target)[:, 0]
             correct += (chosen == best).sum()
-            loss += _surprise(share, made, best, chosen).sum(dtype=wide)
             # Not scatter_, which goes through a float32 copy of the whole chunk.
-            made[places[:count], labels[part]] = share - 1
+            at_target = places[:count], labels[part]
+            made[at_target] = 0
+            # 1 - share, but exact where the share is nearly 1 in its dtype.
+            rest = made.sum(1)
+            made[at_target] = -rest
+            loss += _surprise(share, rest, made, best, chosen).sum(dtype=wide)
             grad_bias += made.sum(0)
             torch.mm(made, weight, out=grad_hidden[part])
             if whole:
@@ -79,11 +83,17 @@ def _add_product(made: Tensor, hidden: Tensor, grad_weight: Tensor, *, first: bo
             grad_weight[entries].add_(product)
 
 
-def _surprise(share: Tensor, shares: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
-    """-log of the target's share, [N]; from the logits where the share is too small for its dtype."""
+def _surprise(share: Tensor, rest: Tensor, shares: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
+    """-log of the target's share, [N]; from the rest's where that is more exact, from the logits where it is too small.
+
+    Args:
+        share, rest: [N] of the target, and of all other entries together.
+        shares: [N, |V|] of the other entries.
+        best, chosen: [N] largest logit, and the target's.
+    """
     wide = torch.promote_types(share.dtype, torch.float32)
+    surprise = torch.where(share > 0.5, -torch.log1p(-rest.to(wide)), -share.to(wide).log())
     lost = share < torch.finfo(wide).tiny
-    surprise = -share.to(wide).log()
     if lost.any():
         by_logits = best.to(wide) - chosen.to(wide) - shares.amax(1).to(wide).log()
         surprise = torch.where(lost, by_logits, surprise)
@@ -92,6 +102,8 @@ def _surprise(share: Tensor, shares: Tensor, best: Tensor, chosen: Tensor) -> Te
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of `hidden @ weight.T + bias` against `labels`, and the share predicted right.
+
+    A target that another entry draws level with, to the logits' precision, counts as predicted right.
 
     Args:
         hidden: [N, d] head outputs at labelled positions only.

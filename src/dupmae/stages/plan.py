@@ -7,10 +7,11 @@ reaches. Communication, saving and restarts are part of that share, once it is m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from dupmae.corpus.shards import Shards
+from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.log import is_number, read_log
 from dupmae.flops import Shape, Texts, paired_flops, step_parts
@@ -31,6 +32,7 @@ PUBLISHED_PEAKS = {
 # Nothing was measured on a GPU yet.
 ASSUMED_UTILISATION = 0.4
 SECONDS_PER_HOUR = 3600
+SAMPLED_PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def plan(settings: Plan) -> Planned:
     batches = texts.tokens / settings.batch_tokens
     parts = step_parts(shape, texts, settings.objective, settings.masking)
     if pairs is not None:
-        parts["contrastive"] = paired_flops(shape, _paired_texts(pairs, batches * pairs.ratio))
+        known = settings.planned is None and pairs.data.exists()
+        tokenizer = Shards.open(settings.data[0], verify=False).tokenizer() if known else None
+        parts["contrastive"] = paired_flops(shape, _paired_texts(pairs, tokenizer, batches * pairs.ratio))
     peak, peak_source = _peak(settings)
     utilisation, utilisation_source = _utilisation(settings)
     seconds = sum(part.total for part in parts.values()) / (peak * settings.count * utilisation)
@@ -121,13 +125,32 @@ def _sizes(settings: Plan) -> tuple[Shape, Texts]:
     return Shape(scratch.layers, scratch.hidden, 4 * scratch.hidden, len(corpora[0].tokenizer())), data
 
 
-def _paired_texts(pairs: Contrastive, batches: float) -> Texts:
-    """Queries and passages of batches of pairs, all as long as they may be."""
+def _paired_texts(pairs: Contrastive, tokenizer: Any, batches: float) -> Texts:
+    """Queries and passages of batches of pairs: as long as those in the data are, or without a tokenizer may be."""
     queries = batches * pairs.batch_size
-    passages = queries * (1 + pairs.negatives)
-    longest = pairs.query_length, pairs.passage_length
-    tokens, squares = (queries * longest[0] ** n + passages * longest[1] ** n for n in (1, 2))
-    return Texts(queries + passages, tokens, squares)
+    longest = [(pairs.query_length, queries), (pairs.passage_length, queries * (1 + pairs.negatives))]
+    if tokenizer is None:
+        lengths = [(float(most), float(most**2)) for most, _ in longest]
+    else:
+        samples = zip(_sampled(pairs), longest, strict=True)
+        lengths = [_mean_lengths(tokenizer, texts, most) for texts, (most, _) in samples]
+    tokens, squares = (sum(count * each[n] for (_, count), each in zip(longest, lengths, strict=True)) for n in (0, 1))
+    return Texts(sum(count for _, count in longest), tokens, squares)
+
+
+def _sampled(pairs: Contrastive) -> tuple[list[str], list[str]]:
+    """Some queries, evenly over the data, and their first positives."""
+    data = open_training(pairs.data, pairs.split)
+    chosen = list(data.queries)[:: max(1, len(data.queries) // SAMPLED_PAIRS)]
+    texts = data.texts({data.positives[query][0] for query in chosen})
+    queries = [pairs.query_prefix + data.queries[query] for query in chosen]
+    return queries, [pairs.passage_prefix + text for text in texts.values()]
+
+
+def _mean_lengths(tokenizer: Any, texts: list[str], longest: int) -> tuple[float, float]:
+    """Means of length and squared length in tokens."""
+    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
+    return fmean(lengths), fmean(length**2 for length in lengths)
 
 
 def _configuration(model: str) -> Any:

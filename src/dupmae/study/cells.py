@@ -71,13 +71,13 @@ class Runner:
         made: Any = None
         if cell.pretrain is not None:
             share = 1.0 if cell.second is None else 1.0 - study.second_share
-            made = [self._made(cell.pretrain), study.flops * share, inputs.start_key()]
+            made = [self._made(cell.pretrain), study.flops * share, inputs.network_key()]
             first = study.work / f"pretrained-{fingerprint(made)}-{seed}"
         if cell.second is not None:
             made = [made, self._made(cell.second), study.flops * study.second_share]
             second = study.work / f"pretrained-{fingerprint(made)}-{seed}"
         tuned = finetune_settings(cell.finetune).model_dump(mode="json", exclude_unset=True, exclude={"out"})
-        key = fingerprint([made, inputs.start_key(), tuned, inputs.pairs_key(), inputs.tests_key(), seed])
+        key = fingerprint([made, inputs.network_key(), tuned, inputs.pairs_key(), inputs.tests_key(), seed])
         return Work(cell, seed, key, self._folder(key), first, second)
 
     def _made(self, values: Mapping[str, Any]) -> Any:

@@ -22,6 +22,9 @@ from dupmae.study.grid import prepare_settings
 
 # Positions of a random start, whatever the lengths of its texts.
 FEWEST_POSITIONS = 512
+# Raised when the same settings give other figures than before: what was measured until then is no longer current.
+# 2: gradients of LayerNorm, embeddings and confident predictions summed in float32 where the network is bfloat16.
+NUMERICS = 2
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
 
 
@@ -58,6 +61,10 @@ class Inputs:
         model = self._model()
         there = [Path(model) / name for name in WEIGHTS]
         return [digest(file) for file in there if file.exists()] or model
+
+    def network_key(self) -> Any:
+        """What the networks compute before any training: the start, and how it is computed."""
+        return [self.start_key(), NUMERICS]
 
     def _model(self) -> str:
         return self.study.start.model or starting_encoder()

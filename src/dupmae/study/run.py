@@ -86,7 +86,7 @@ def _references(runner: Runner) -> dict[str, str]:
     keys = {BM25: fingerprint([BM25, told])} if runner.study.bm25 else {}
     if runner.study.as_it_comes is not None:
         settings = runner.study.as_it_comes.model_dump(mode="json", exclude_unset=True)
-        keys[AS_IT_COMES] = fingerprint([AS_IT_COMES, settings, runner.inputs.start_key(), told])
+        keys[AS_IT_COMES] = fingerprint([AS_IT_COMES, settings, runner.inputs.network_key(), told])
     return keys
 
 
