@@ -3,9 +3,9 @@
 A step draws masks, runs forward and backward and updates all weights of a random BERT. The naive step
 (`tests.reference.objectives.naive_step`) builds masks by Python loops and logits for every position of every term,
 under autocast when the dtype is bf16, with the C library's allocator as it comes or set as ours. Each runs in a process
-of its own, one after another, so that the peak of resident memory (libraries included) is its own. Floating-point
-operations are those of the matrix products that our step executes; utilisation divides their rate by that of one large
-product in the same process.
+of its own, one after another, so that the peak of memory is its own: resident memory, libraries included, or on a GPU
+what torch allocated there. It runs on the device that training would take. Floating-point operations are those of the
+matrix products that our step executes; utilisation divides their rate by that of one large product in the same process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
 from dupmae.memory import keep_pages
-from dupmae.models import resolve_dtype
+from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
@@ -39,6 +39,8 @@ from tests.reference.objectives import naive_step
 from tests.reference.tiny import MASK, random_batch
 
 VARIANTS = ("ours", "naive", "mlm")
+# Rows of the matrices whose product is the measure of utilisation.
+SIZE = {"cpu": 2048, "cuda": 8192}
 # Operations that a profile names.
 PROFILED = 10
 
@@ -121,8 +123,10 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     )
     kind = "mlm" if options.variant == "mlm" else options.objective
     objective = DuplexMAE(Backbone(BertForMaskedLM(config)), Objective(kind=kind), Masking(), mask_id=MASK, seed=0)
+    objective.to(device())
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
     batch = random_batch("bert", [options.length] * options.batch, 0, options.vocabulary)
+    batch = {name: value.to(device()) for name, value in batch.items()}
     loss = (_naive_loss if options.variant == "naive" else _our_loss)(objective, batch, dtype)
 
     def step(number: int) -> None:
@@ -131,10 +135,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         optimizer.step()
 
     seconds = _seconds(step, options.steps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     figures = {
         "step_seconds": {"min": min(seconds), "median": median(seconds), "max": max(seconds)},
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": _peak_memory(),
     }
     if options.variant != "ours":
         return figures
@@ -148,12 +151,21 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return {**figures, "flops": flops, "matmul_flops_per_second": top, "utilisation": utilisation}
 
 
+def _peak_memory() -> int:
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _profile(step: Callable[[int], None]) -> dict[str, float]:
     """Shares of a step's time by operation, calls from within others left out; the largest first."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    on_gpu = device().type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as seen:
         step(0)
         step(1)
-    times = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+        _wait()
+    name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    times = {event.key: getattr(event, name) for event in seen.key_averages()}
     total = sum(times.values())
     largest = sorted(times, key=lambda name: -times[name])[:PROFILED]
     return {name: times[name] / total for name in largest}
@@ -173,7 +185,7 @@ def _naive_loss(objective: DuplexMAE, batch: dict[str, Tensor], dtype: torch.dty
     source, lm, decoder = random.Random(0), objective.backbone.lm, objective.decoder
 
     def loss(step: int) -> Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device().type, dtype, enabled=dtype != torch.float32):
             return naive_step(lm, decoder, batch, kind=objective.objective.kind, mask_id=MASK, source=source)
 
     return loss
@@ -183,17 +195,26 @@ def _seconds(work: Callable[[int], None], repeats: int) -> list[float]:
     """Seconds of each call, after two to warm up."""
     work(0)
     work(1)
+    _wait()
     moments = [time.perf_counter()]
     for number in range(repeats):
         work(number)
+        _wait()
         moments.append(time.perf_counter())
     return [after - before for before, after in pairwise(moments)]
 
 
+def _wait() -> None:
+    """Until the device has done what it was given."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
 def _matmul_rate(dtype: torch.dtype) -> float:
-    """Operations per second of the fastest of ten products of 2048 x 2048 matrices."""
-    left, right = torch.randn(2, 2048, 2048).to(dtype)
-    return float(2 * 2048**3 / min(_seconds(lambda _: torch.mm(left, right), 10)))
+    """Operations per second of the fastest of ten products of square matrices."""
+    size = SIZE[device().type]
+    left, right = torch.randn(2, size, size).to(device(), dtype)
+    return float(2 * size**3 / min(_seconds(lambda _: torch.mm(left, right), 10)))
 
 
 def _table(result: dict[str, Any]) -> str:

@@ -48,6 +48,7 @@ RUNS = {
     ),
     "encoding": ("encoding",),
     "vocabulary": ("vocabulary", "vocabulary --batch 2048 --steps 1"),
+    "cross-entropy": ("cross_entropy",),
     "search": ("search",),
 }
 

@@ -11,20 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from itertools import pairwise
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
+from benchmarks.children import Step, child, lines, timed
 from dupmae.models import resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.precision import LowPrecision
@@ -34,7 +27,6 @@ from dupmae.recipe import Representation
 
 VOCABULARY = 30_522
 VARIANTS = ("ours", "splade_pooling")
-Step = Callable[[], Tensor]
 
 
 def main() -> None:
@@ -48,7 +40,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "settings": {name: value for name, value in vars(options).items() if name not in apart},
         "threads": torch.get_num_threads(),
-        **{name: _child(name) for name in VARIANTS},
+        **{name: child("vocabulary", name) for name in VARIANTS},
     }
     ours, theirs = (result[name] for name in VARIANTS)
     if "error" not in ours and "error" not in theirs:
@@ -75,16 +67,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _child(variant: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.vocabulary", *sys.argv[1:], "--variant", variant]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"ended by signal {-done.returncode}"]
-        return {"error": last[0]}
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
-
-
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a step, and the memory it takes."""
     torch.manual_seed(0)
@@ -98,9 +80,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     states = torch.randn(options.batch, options.length, options.hidden, device=device).to(dtype).requires_grad_()
     valid = torch.ones(options.batch, options.length, dtype=torch.bool, device=device)
     loss = (_ours if options.variant == "ours" else _splade_pooling)(lm, states, valid, dtype)
-    seconds, memory, value = _timed(loss, options.steps, device)
-    spread = {"min": min(seconds), "median": median(seconds), "max": max(seconds)}
-    return {"step_seconds": spread, "memory_bytes": memory, "loss": value}
+    return timed(loss, options.steps, device)
 
 
 def _ours(lm: Any, states: Tensor, valid: Tensor, dtype: torch.dtype) -> Step:
@@ -128,41 +108,9 @@ def _splade_pooling(lm: Any, states: Tensor, valid: Tensor, dtype: torch.dtype) 
     return loss
 
 
-def _timed(loss: Step, steps: int, device: torch.device) -> tuple[list[float], int, float]:
-    """Seconds of each step after one to warm up, bytes that steps add, and the loss."""
-    before = _held(device)
-    moments, value = [], 0.0
-    for _ in range(steps + 2):
-        made = loss()
-        made.backward()  # type: ignore[no-untyped-call]
-        # Waits for the device.
-        value = made.item()
-        moments.append(time.perf_counter())
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _most_resident()
-    return [after - start for start, after in pairwise(moments)][1:], peak - before, value
-
-
-def _held(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def _most_resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _table(result: dict[str, Any]) -> str:
-    lines = []
-    for name in VARIANTS:
-        told = result[name]
-        shown = told.get("error") or (
-            "{min:.3f} / {median:.3f} / {max:.3f} s".format(**told["step_seconds"])
-            + f"  {told['memory_bytes'] / 2**20:,.0f} MiB"
-        )
-        lines.append(f"{name:16}{shown}")
     ratios = ("memory_ratio", "time_ratio", "loss_difference")
-    return "\n".join([*lines, *(f"{name:16}{result[name]:.3g}" for name in ratios if name in result)])
+    return "\n".join([*lines(result, VARIANTS), *(f"{name:16}{result[name]:.3g}" for name in ratios if name in result)])
 
 
 if __name__ == "__main__":

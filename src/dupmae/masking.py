@@ -90,7 +90,8 @@ def decoder_visibility(layout: Layout, rate: float, unit: Literal["word", "token
     """
     rows, length = layout.words.shape
     blocks, device = -(-length // 64), layout.words.device
-    count = length if unit == "token" else int(layout.words.max()) + 1
+    # A GPU draws for places that no word has rather than wait for how many there are.
+    count = length if unit == "token" or device.type != "cpu" else int(layout.words.max()) + 1
     places = torch.arange(count, device=device)[:, None] * _BLOCKS + torch.arange(blocks, device=device)
     seen = random.packed(VISIBILITY, places, rate).bitwise_not_()
     if unit == "word":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -17,11 +19,15 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 OFFSETS = [0, 3, 4, 9]
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", 4)
-    monkeypatch.setattr(vocabulary, "VOCABULARY_CHUNK", 7)
-    monkeypatch.setattr(vocabulary, "VOCABULARY_SLICE", 5)
+@pytest.fixture(autouse=True, params=[False, True], ids=["ragged", "padded"])
+def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Small chunks, as on a CPU and as on a GPU; the function makes others of them."""
+
+    def change(**sizes: int) -> None:
+        monkeypatch.setitem(vocabulary.CHUNKS, "cpu", replace(vocabulary.CHUNKS["cpu"], **sizes))
+
+    change(tokens=4, columns=7, slice=5, logits=2**7, padded=request.param)
+    return change
 
 
 def drawn(dtype: torch.dtype, tokens: int = 9, width: int = 6, size: int = 23, seed: int = 0) -> list[Tensor]:
@@ -36,8 +42,8 @@ def gradients(loss: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("chunk", [4, 9])
-def test_linear_cross_entropy(dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", chunk)
+def test_linear_cross_entropy(dtype: torch.dtype, chunk: int, chunks: Callable[..., None]) -> None:
+    chunks(tokens=chunk, logits=2**20)
     inputs = drawn(dtype)
     labels = torch.tensor([1, 5, 22, 0, 5, 9, 9, 17, 3])
     loss, accuracy = linear_cross_entropy(*inputs, labels)
@@ -73,18 +79,18 @@ def test_cross_entropy_of_certain_predictions_is_finite() -> None:
         assert torch.isfinite(torch.autograd.grad(loss, hidden)[0]).all()
 
 
-def test_chunks_are_cut_by_the_size_of_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_cut_by_the_size_of_the_vocabulary(chunks: Callable[..., None]) -> None:
     inputs, labels = drawn(torch.float64), torch.arange(9)
     whole, _ = linear_cross_entropy(*inputs, labels)
-    monkeypatch.setattr(vocabulary, "LOGITS_AT_ONCE", 2 * 23)
+    chunks(logits=2 * 23)
     cut, _ = linear_cross_entropy(*inputs, labels)
     for ours, theirs in zip(gradients(cut, inputs), gradients(whole, inputs), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [4, 9])
-def test_bfloat16_gradients_stay_near_float32(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "TOKEN_CHUNK", chunk)
+def test_bfloat16_gradients_stay_near_float32(chunk: int, chunks: Callable[..., None]) -> None:
+    chunks(tokens=chunk, logits=2**20)
     exact, labels = drawn(torch.float32), torch.arange(9)
     rough = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
     wanted = gradients(linear_cross_entropy(*exact, labels)[0], exact)
@@ -166,7 +172,7 @@ def test_bfloat16_maxima_are_exact_and_winners_true(sign: int) -> None:
 def test_packed_maximum_of_any_bfloat16(scale: float) -> None:
     logits = (torch.randn(600, 40, generator=torch.Generator().manual_seed(0)) * scale).bfloat16()
     offsets = [0, 1, 255, 600]
-    values, places = vocabulary._chunk_maximum(logits, offsets)
+    values, places = vocabulary._maximum(logits, offsets)
     for row, (start, end) in enumerate(pairwise(offsets)):
         assert values[row].equal(logits[start:end].amax(0).float())
         assert logits[start + places[row], torch.arange(40)].equal(logits[start:end].amax(0))
@@ -177,7 +183,7 @@ def test_packed_maximum_of_a_very_long_sequence(length: int) -> None:
     """Positions up to 65,535 fill the spare bits; one more takes the plain way."""
     logits = -torch.ones(length, 2).bfloat16()
     logits[-1, 0] = logits[40_000, 1] = 3
-    values, places = vocabulary._chunk_maximum(logits, [0, length])
+    values, places = vocabulary._maximum(logits, [0, length])
     assert values.tolist() == [[3, 3]]
     assert places.tolist() == [[length - 1, 40_000]]
 

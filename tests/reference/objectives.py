@@ -265,15 +265,15 @@ def naive_step(
         corrupted.append(masking.corrupt(ids[row].tolist(), masked[-1], mask_id, lm.config.vocab_size, source))
         if kind != "mlm":
             visible.append(masking.visibility(starts, usual, batch["valid"][row].tolist(), 0.5, "word", source))
-    chosen = torch.tensor(masked)
-    states = lm.base_model(input_ids=torch.tensor(corrupted), attention_mask=batch["valid"].long()).last_hidden_state
+    chosen, given = torch.tensor(masked).to(ids.device), torch.tensor(corrupted).to(ids.device)
+    states = lm.base_model(input_ids=given, attention_mask=batch["valid"].long()).last_hidden_state
     logits = lm.cls(states).float()
     loss = F.cross_entropy(logits.flatten(0, 1), ids.masked_fill(~chosen, -100).flatten())
     if kind != "mlm":
         layer = lm.base_model.embeddings
         context = torch.cat([states[:, :1], layer(input_ids=ids)[:, 1:]], 1)
         queries = states[:, :1] + layer.position_embeddings.weight[: ids.shape[1]]
-        decoded = lm.cls(decoder(queries, context, torch.tensor(visible))).float()
+        decoded = lm.cls(decoder(queries, context, torch.tensor(visible).to(ids.device))).float()
         loss = loss + F.cross_entropy(decoded.flatten(0, 1), ids.masked_fill(~ordinary, -100).flatten())
     if kind == "dupmae":
         mu = logits.masked_fill(~(ordinary & ~chosen)[..., None], -torch.inf).amax(1)

@@ -7,6 +7,8 @@ the dtype of the inputs; softmax, maxima and gradient sums are float32 (float64 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +16,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TOKEN_CHUNK = 512
-LOGITS_AT_ONCE = 2**25
-VOCABULARY_SLICE = 512
-# Products of this many columns leave their logits in the cache for the maximum.
-VOCABULARY_CHUNK = 1024
+
+@dataclass(frozen=True)
+class Chunks:
+    """What is worked on at once.
+
+    Attributes:
+        tokens: rows of cross-entropy.
+        logits: numbers of cross-entropy, and of maxima where `columns` would be fewer.
+        slice: vocabulary entries of a gradient that is widened.
+        columns: vocabulary entries of maxima, at least.
+        padded: whether the maxima of all sequences are one reduction over their positions, the last repeated.
+    """
+
+    tokens: int
+    logits: int
+    slice: int
+    columns: int
+    padded: bool
+
+
+# On a CPU what fits the caches; on a GPU few kernels, each large enough to fill it.
+CHUNKS = {
+    "cpu": Chunks(tokens=512, logits=2**25, slice=512, columns=1024, padded=False),
+    "cuda": Chunks(tokens=2**27, logits=2**27, slice=2**27, columns=1024, padded=True),
+}
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -27,7 +49,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        rows = min(TOKEN_CHUNK, max(LOGITS_AT_ONCE // len(weight), 1), len(hidden))
+        chunks = CHUNKS[hidden.device.type]
+        rows = min(chunks.tokens, max(chunks.logits // len(weight), 1), len(hidden))
         grad_hidden = torch.empty_like(hidden)
         # The sum of several products is float32, one alone has been summed by its kernel.
         whole = rows == len(hidden)
@@ -73,8 +96,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _add_product(made: Tensor, hidden: Tensor, grad_weight: Tensor, *, first: bool) -> None:
     """Add made^T hidden to `grad_weight`, or begin it; by slices, each still in the cache when it is widened."""
-    for start in range(0, len(grad_weight), VOCABULARY_SLICE):
-        entries = slice(start, start + VOCABULARY_SLICE)
+    size = CHUNKS[hidden.device.type].slice
+    for start in range(0, len(grad_weight), size):
+        entries = slice(start, start + size)
         product = made[:, entries].T @ hidden
         if first:
             grad_weight[entries] = product
@@ -117,23 +141,54 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
     return loss / len(labels), correct / len(labels)
 
 
-def _chunk_maximum(logits: Tensor, offsets: list[int]) -> tuple[Tensor, Tensor]:
-    """Maxima [B, C] and their positions inside each sequence [B, C] of logits [T, C].
+def _chunks(hidden: Tensor, weight: Tensor, offsets: list[int]) -> Iterator[tuple[slice, Tensor]]:
+    """Vocabulary entries and their logits: [T, C], or [B, L, C] with the last position of a sequence repeated."""
+    chunks = CHUNKS[hidden.device.type]
+    places = torch.tensor(offsets, device=hidden.device)
+    longest = max(end - start for start, end in pairwise(offsets))
+    if chunks.padded:
+        spread = places[:-1, None] + torch.arange(longest, device=hidden.device)
+        hidden = hidden[torch.minimum(spread, places[1:, None] - 1)]
+    columns = chunks.columns
+    if chunks.padded:
+        columns = max(columns, chunks.logits // (hidden.shape[0] * longest))
+    for start in range(0, len(weight), columns):
+        part = slice(start, start + columns)
+        yield part, hidden @ weight[part].T
+
+
+def _maximum(logits: Tensor, offsets: list[int]) -> tuple[Tensor, Tensor]:
+    """Maxima [B, C] and their positions inside each sequence [B, C] of the logits of `_chunks`.
 
     bfloat16 widens to float32 with 16 zero bits: the position is written there, so that one plain
     maximum (3 to 8 times faster than torch.max with indices on a CPU) carries its own index.
     """
-    longest = max(end - start for start, end in pairwise(offsets))
-    if logits.dtype != torch.bfloat16 or longest > 0xFFFF:
-        best = [logits[start:end].max(0) for start, end in pairwise(offsets)]
-        return torch.stack([b.values for b in best]), torch.stack([b.indices for b in best])
+    lengths = [end - start for start, end in pairwise(offsets)]
+    last = torch.tensor(lengths, device=logits.device)[:, None] - 1
+    if logits.dtype != torch.bfloat16 or max(lengths) > 0xFFFF:
+        best = [part.max(0) for part in _sequences(logits, offsets)]
+        return torch.stack([b.values for b in best]), torch.stack([b.indices for b in best]).minimum(last)
     packed = logits.float()
     bits = packed.view(torch.int32)
-    places = torch.cat([torch.arange(e - s, dtype=torch.int32) for s, e in pairwise(offsets)])
-    bits.bitwise_or_(places.to(logits.device)[:, None])
-    best_packed = torch.stack([packed[start:end].amax(0) for start, end in pairwise(offsets)])
-    best_bits = best_packed.view(torch.int32)
-    return (best_bits & -0x10000).view(torch.float32), (best_bits & 0xFFFF).long()
+    if logits.dim() == 3:
+        places = torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
+    else:
+        places = torch.cat([torch.arange(length, dtype=torch.int32) for length in lengths]).to(logits.device)
+    bits.bitwise_or_(places[:, None])
+    best_bits = _largest(packed, offsets).view(torch.int32)
+    return (best_bits & -0x10000).view(torch.float32), (best_bits & 0xFFFF).long().minimum(last)
+
+
+def _sequences(logits: Tensor, offsets: list[int]) -> Iterable[Tensor]:
+    """The logits of each sequence, [L, C]."""
+    return logits if logits.dim() == 3 else (logits[start:end] for start, end in pairwise(offsets))
+
+
+def _largest(logits: Tensor, offsets: list[int]) -> Tensor:
+    """Maxima of each sequence, [B, C]."""
+    if logits.dim() == 3:
+        return logits.amax(1)
+    return torch.stack([part.amax(0) for part in _sequences(logits, offsets)])
 
 
 class _VocabularyMax(torch.autograd.Function):
@@ -146,9 +201,8 @@ class _VocabularyMax(torch.autograd.Function):
         maxima = torch.empty(shape, dtype=wide, device=hidden.device)
         winners = torch.empty(shape, dtype=torch.int32, device=hidden.device)
         base = torch.tensor(offsets[:-1], device=hidden.device)[:, None]
-        for start in range(0, len(weight), VOCABULARY_CHUNK):
-            part = slice(start, start + VOCABULARY_CHUNK)
-            values, places = _chunk_maximum(hidden @ weight[part].T, offsets)
+        for part, logits in _chunks(hidden, weight, offsets):
+            values, places = _maximum(logits, offsets)
             maxima[:, part] = values
             winners[:, part] = (places + base).int()
         ctx.save_for_backward(hidden, weight, winners)
@@ -200,11 +254,8 @@ def vocabulary_max(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[i
 
 def _maxima_only(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int]) -> Tensor:
     """The maxima without their positions, for inference."""
-    chunks = []
-    for start in range(0, len(weight), VOCABULARY_CHUNK):
-        logits = hidden @ weight[start : start + VOCABULARY_CHUNK].T
-        chunks.append(torch.stack([logits[start:end].amax(0) for start, end in pairwise(offsets)]))
-    return torch.cat(chunks, 1).to(torch.promote_types(hidden.dtype, torch.float32)).add_(bias)
+    best = [_largest(logits, offsets) for _, logits in _chunks(hidden, weight, offsets)]
+    return torch.cat(best, 1).to(torch.promote_types(hidden.dtype, torch.float32)).add_(bias)
 
 
 def bag_of_words_loss(maxima: Tensor, rows: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
