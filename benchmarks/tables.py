@@ -142,10 +142,11 @@ def real_text(runs: Runs) -> str:
     """Real tokens a second."""
     (each,) = (run["result"] for run in runs)
     speed = each["tokens_per_second"]
+    bound = speed["median"] / each["utilisation"]
     return (
         f"{each['steps']} steps: {spread(speed, 0)} tokens a second, median (min, max) "
-        f"({verdict(speed['median'], 2700, at_least=True)}), {each['utilisation']:.0%} utilisation (the counted products "
-        f"alone, at the peak measured in the same run, would allow {speed['median'] / each['utilisation']:,.0f}), "
+        f"({verdict(speed['median'], 2700, at_least=True)}), {each['utilisation']:.0%} utilisation "
+        f"(the counted products alone, at the peak measured in the same run, would allow {bound:,.0f}), "
         f"{each['padding_share']:.2%} padding (goal 3%), {each['peak_memory_bytes'] / 1e9:.1f} GB at most."
     )
 
