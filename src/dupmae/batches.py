@@ -1,7 +1,7 @@
 """Batches by token budget, in an order that depends on nothing but (seed, step).
 
 A batch is computed from its step alone, without the batches before it and without a list of records, so a resumed
-run, or one with another number of loader workers, sees the same batches, and memory does not grow with the corpus.
+run, or one on another number of processes, sees the same batches, and memory does not grow with the corpus.
 `BatchOrder` is the order of one corpus, `MixedOrder` of several by weight, `PretrainingSteps` the padded batches.
 """
 

@@ -1,8 +1,8 @@
 """Random bits as a function of (seed, step, row, place) alone, on any device.
 
 A counter goes through the mixing function of SplitMix64 (Steele, Lea and Flood, 2014), so a row's bits depend on
-no other row of the batch, on no padding, and on no draw before them: a resumed run, one with more loader
-workers and one spread over several processes draw the same.
+no other row of the batch, on no padding, and on no draw before them: a resumed run and one
+spread over several processes draw the same.
 """
 
 from __future__ import annotations
