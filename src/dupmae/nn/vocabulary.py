@@ -1,9 +1,9 @@
 """Vocabulary-sized losses without the vocabulary-sized tensor.
 
-`linear_cross_entropy` scores positions against the vocabulary chunk by chunk, several times as fast as torch's function of
-that name (benchmarks/cross_entropy.py); `vocabulary_max` keeps,
-for each sequence, only the best logit of every vocabulary entry and where it stood. Matrix products run in
-the dtype of the inputs; softmax, maxima and gradient sums are float32 (float64 for float64 inputs).
+`linear_cross_entropy` scores positions against the vocabulary chunk by chunk, several times as fast as torch's function
+of that name (benchmarks/cross_entropy.py); `vocabulary_max` keeps, for each sequence, only the best logit of every
+vocabulary entry and where it stood. Matrix products run in the dtype of the inputs; softmax, maxima and gradient sums
+are float32 (float64 for float64 inputs).
 """
 
 from __future__ import annotations
