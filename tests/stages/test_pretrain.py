@@ -208,7 +208,10 @@ def test_a_run_without_decoder_gives_its_encoder(data: Path, tmp_path: Path) -> 
     assert pretrain(settings(data, tmp_path / "next", steps=2, model=str(tmp_path / "mlm"))).steps == 2
 
 
-def test_compiled_steps_have_the_same_losses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_compiled_steps_have_the_same_losses(
+    dtype: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The graph is captured and run as it is: generating code for it takes minutes and is torch's own business."""
     compiled: list[type] = []
     original = torch.nn.Module.compile
@@ -219,7 +222,8 @@ def test_compiled_steps_have_the_same_losses(data: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(torch.nn.Module, "compile", captured)
     runs = [
-        pretrain(settings(data, tmp_path / str(mode), steps=3, dropout=0.0, compile=mode)).log for mode in (True, False)
+        pretrain(settings(data, tmp_path / str(mode), steps=2, dropout=0.0, dtype=dtype, compile=mode)).log
+        for mode in (True, False)
     ]
     assert len(compiled) == 1
     for one, other in zip(*runs, strict=True):
