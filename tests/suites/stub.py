@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from dupmae.corpus.beir import Passage
+from dupmae.evaluation.runs import write_run
 from dupmae.memory import peak_bytes
 from dupmae.suites.collections import Collection, Measures
 from dupmae.suites.ranking import Ranking, search
@@ -24,6 +25,8 @@ from dupmae.suites.sharded import encode_corpus
 from dupmae.vectors import Encoded
 
 DIMENSIONS, VOCABULARY, TERMS = 128, 500, 8
+# A hundredth of MS MARCO's development queries, and the depth of its suite.
+MANY, DEPTH = {f"q{n}": f"query {n}" for n in range(70)}, 1000
 
 
 class Stub:
@@ -86,8 +89,9 @@ def digest_of(ranking: Ranking) -> str:
 
 
 def main(folder: Path, passages: int, shard: int, stop: int) -> None:
-    data = collection(passages)
+    data = collection(passages, queries=MANY)
     before = peak_bytes()
     shards = encode_corpus(folder, data, Stub(stop, kill=True), record={}, block=shard, official=False)
-    ranking = search(shards, data, vectors(list(data.queries.values())), 100, positive=False)
+    ranking = search(shards, data, vectors(list(data.queries.values())), DEPTH, positive=False)
+    write_run(folder / "run.trec", ranking, "stub")
     print(json.dumps({"grown": peak_bytes() - before, "digest": digest_of(ranking), "encoded": shards.encoded}))

@@ -18,7 +18,7 @@ from dupmae.suites.answers import holds_answer, joined
 from dupmae.suites.collections import Collection
 from dupmae.suites.ranking import Ranking, answered, search
 from dupmae.suites.sharded import Shards, encode_corpus
-from tests.suites.stub import Stub, collection, digest_of, main, vectors
+from tests.suites.stub import DEPTH, MANY, Stub, collection, digest_of, main, vectors
 from tests.warm import run
 
 # A hundredth of MS MARCO's passages.
@@ -111,8 +111,8 @@ def test_a_hundredth_of_ms_marco_killed_and_resumed_under_a_memory_ceiling(tmp_p
     assert told["encoded"] == HUNDREDTH - 2000
     # In one shard it grows by 140 MB, and twice the corpus by twice as much; most of this is the search's own.
     assert told["grown"] < 90_000_000
-    data = collection(HUNDREDTH)
-    assert digest_of(ranked(encoded(tmp_path / "one", data, HUNDREDTH), data, depth=100)) == told["digest"]
+    data = collection(HUNDREDTH, queries=MANY)
+    assert digest_of(ranked(encoded(tmp_path / "one", data, HUNDREDTH), data, depth=DEPTH)) == told["digest"]
 
 
 def test_answers_are_matched_in_the_texts_of_all_shards(tmp_path: Path) -> None:
