@@ -205,9 +205,11 @@ class Loop:
         # A process without rows still takes part in every exchange, with a row that counts for nothing.
         present = batch is not None
         batch = batch if batch is not None else data.part(self.done, 0, parts)
-        # Counted before the batch moves: a GPU would have to finish its work first.
+        # Numbers are read before the batch moves, or stay: a GPU would have to finish its work first.
         tokens = sum(int(value.sum()) for name, value in batch.items() if name.endswith("valid"))
-        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        batch = {
+            name: value.to(self.device, non_blocking=True) if value.dim() else value for name, value in batch.items()
+        }
         passes, counts = self.plan.inputs(self.inner, batch)
         return passes, tokens * present, {name: value * present for name, value in counts.items()}
 
