@@ -22,7 +22,7 @@ from dupmae.suites.collections import Measures
 
 PER_QUERY_FILE = "per_query.json"
 # Raised when the same retriever, data and settings would give other numbers.
-VERSION = 1
+VERSION = 2
 
 Values = dict[str, dict[str, float]]
 """Metric -> query id -> value."""

@@ -21,6 +21,8 @@ from dupmae.suites.results import PER_QUERY_FILE, Values, cached, key_of, means,
 from dupmae.suites.sharded import Shards, encode_corpus
 
 Result = dict[str, Any]
+# Raised when the same retriever and corpus would be encoded otherwise.
+SHARDS_VERSION = 1
 
 
 def evaluate_collection(settings: EvaluateSuite, collection: Collection, retriever: Retriever, out: Path) -> Result:
@@ -79,7 +81,7 @@ def _encoded(settings: EvaluateSuite, collection: Collection, retriever: Retriev
     cut = {"passage_words": settings.passage_words} if collection.grouped else {}
     sizes = {"shard": settings.shard, "batch_tokens": settings.batch_tokens}
     fingerprint = retriever.fingerprint()
-    folder = home / key_of(retriever=fingerprint, corpus=corpus, **cut, **sizes)[:20]
+    folder = home / key_of(version=SHARDS_VERSION, retriever=fingerprint, corpus=corpus, **cut, **sizes)[:20]
     path = Path(os.path.relpath(retriever.folder.resolve(), (folder / "shard").resolve())).as_posix()
     return encode_corpus(
         folder,

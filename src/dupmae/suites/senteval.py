@@ -1,7 +1,7 @@
 """The files of SentEval's transfer tasks, in SentEval's own layout or as tables with the label in front.
 
-`open_tasks` reads the tasks that are asked for. SentEval sorts the examples of a part by their number of words and
-then by label, which its folds depend on; so does this.
+`open_tasks` reads the tasks that are asked for. SentEval sorts the examples of a part by their number of words (in
+a pair by that of the first sentence, then the second) and then by label, which its folds depend on; so does this.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _open(folder: Folder, name: str, *, official: bool) -> Task:
             raise DupmaeError(problem, where=used[-1], fix=fix)
         if len({example.label for example in found}) < 2:
             raise DupmaeError(f"{name} has fewer than two classes", where=used[-1], fix="fetch the file again")
-        parts[part] = sorted(found, key=lambda example: (len(example.texts[0].split()), example.label))
+        parts[part] = sorted(found, key=lambda example: (*(len(t.split()) for t in example.texts), example.label))
     return Task(name, parts, tuple(used), layout.notes)
 
 

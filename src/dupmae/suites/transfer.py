@@ -1,10 +1,12 @@
 """`senteval-transfer`: seven classification tasks on fixed sentence vectors (Conneau and Kiela 2018).
 
-Logistic regression with an L2 penalty, its strength C one of 2^-2 ... 2^3, chosen by SentEval's rules:
+Logistic regression with an L2 penalty, its strength C chosen by SentEval's rules:
 
-- MR, CR, SUBJ, MPQA: stratified cross-validation; in each fold C is chosen by another cross-validation inside the rest;
-- TREC, MRPC: C by cross-validation of the training part, then one test; MRPC's vectors are |u - v| and u * v;
-- SST2: C on the development part, then one test.
+- MR, CR, SUBJ, MPQA: stratified cross-validation; in each fold C (2^-2 ... 2^3) is chosen by another cross-validation
+  inside the rest;
+- TREC, MRPC: C (2^-1 ... 2^5) by cross-validation of the training part, then one test; MRPC's vectors are |u - v| and
+  u * v;
+- SST2: C (2^-2 ... 2^3) on the development part, then one test.
 
 scikit-learn fits (lbfgs, multinomial for TREC), which SentEval did with liblinear's one against the rest.
 """
@@ -35,6 +37,8 @@ from dupmae.suites.senteval import Example, Task, open_tasks
 
 PROTOCOL = "accuracy in per cent; logistic regression, C chosen by SentEval's cross-validation"
 STRENGTHS = [2.0**power for power in range(-2, 4)]
+# SentEval's KFoldClassifier, for a training and a test part, has a grid of its own.
+TRAIN_TEST_STRENGTHS = [2.0**power for power in range(-1, 6)]
 # SentEval's own; the folds depend on it.
 SEED = 1111
 # Accuracies that C is chosen by are rounded like SentEval's, so that ties are the same: the weakest C wins.
@@ -134,7 +138,7 @@ def nested(vectors: Features, labels: Labels, folds: int, bar: Bar | None = None
     """Cross-validation with another one inside each fold to choose C."""
     development, test = [], []
     for train, held in _folds(labels, folds):
-        best, strength = chosen(partial(_cross_validated, vectors[train], labels[train], folds, bar))
+        best, strength = chosen(partial(_cross_validated, vectors[train], labels[train], folds, bar), STRENGTHS)
         development.append(best)
         test.append(_accuracy(vectors[train], labels[train], vectors[held], labels[held], strength, bar))
     return Outcome(_mean(test), _mean(development))
@@ -145,7 +149,7 @@ def train_test(
 ) -> Outcome:
     """C by cross-validation of the training part, then one test."""
     train = (vectors["train"], labels["train"])
-    best, strength = chosen(partial(_cross_validated, *train, folds, bar))
+    best, strength = chosen(partial(_cross_validated, *train, folds, bar), TRAIN_TEST_STRENGTHS)
     model = _fitted(*train, strength, bar)
     right = model.predict(vectors["test"])
     accuracy = 100 * float(np.mean(right == labels["test"]))
@@ -155,22 +159,23 @@ def train_test(
 def split(vectors: dict[str, Features], labels: dict[str, Labels], bar: Bar | None = None) -> Outcome:
     """C on the development part, then one test."""
     train = (vectors["train"], labels["train"])
-    best, strength = chosen(lambda c: _accuracy(*train, vectors["dev"], labels["dev"], c, bar))
+    best, strength = chosen(lambda c: _accuracy(*train, vectors["dev"], labels["dev"], c, bar), STRENGTHS)
     return Outcome(_accuracy(*train, vectors["test"], labels["test"], strength, bar), best)
 
 
-def chosen(accuracy: Callable[[float], float]) -> tuple[float, float]:
+def chosen(accuracy: Callable[[float], float], strengths: Sequence[float]) -> tuple[float, float]:
     """The best accuracy of all strengths, rounded, and the first strength that reaches it."""
-    found = [round(accuracy(strength), DIGITS) for strength in STRENGTHS]
-    return max(found), STRENGTHS[found.index(max(found))]
+    found = [round(accuracy(strength), DIGITS) for strength in strengths]
+    return max(found), strengths[found.index(max(found))]
 
 
 def fit_count(task: Task, folds: int) -> int:
     """Classifiers that a task takes."""
     if "dev" in task.parts:
         return len(STRENGTHS) + 1
-    inner = len(STRENGTHS) * folds + 1
-    return inner if "test" in task.parts else folds * inner
+    if "test" in task.parts:
+        return len(TRAIN_TEST_STRENGTHS) * folds + 1
+    return folds * (len(STRENGTHS) * folds + 1)
 
 
 def _cross_validated(vectors: Features, labels: Labels, folds: int, bar: Bar | None, strength: float) -> float:
