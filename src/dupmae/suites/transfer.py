@@ -27,12 +27,10 @@ from scipy.sparse import hstack, issparse
 
 from dupmae.console import Bar, progress
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.runs import METRICS_FILE
-from dupmae.files import write_json
-from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
+from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.suites.encoded_texts import Texts
-from dupmae.suites.results import cached, key_of, sha256_of
+from dupmae.suites.results import cached, key_of, sha256_of, write_metrics
 from dupmae.suites.senteval import Example, Task, open_tasks
 
 PROTOCOL = "accuracy in per cent; logistic regression, C chosen by SentEval's cross-validation"
@@ -64,20 +62,25 @@ class Outcome:
     f1: float | None = None
 
 
-def evaluate_transfer(settings: EvaluateSuite, retriever: Retriever, out: Path) -> dict[str, Any]:
-    """Measure all tasks, or those of `settings.sets`, and write metrics.json.
+def open_transfer(settings: EvaluateSuite) -> list[Task]:
+    """Read the tasks.
+
+    Raises:
+        DupmaeError: as `open_tasks`, and when scikit-learn is not installed.
+    """
+    _sklearn()
+    return open_tasks(settings)
+
+
+def evaluate_transfer(settings: EvaluateSuite, tasks: list[Task], retriever: Retriever, out: Path) -> dict[str, Any]:
+    """Measure the tasks and write metrics.json.
 
     Returns:
         metrics (accuracy of each task, their mean when all seven are there), tasks (what else is known), counts.
-
-    Raises:
-        DupmaeError: for data that is missing, damaged, or has not the official counts although they are asked for, and
-            when scikit-learn is not installed.
     """
-    _sklearn()
-    tasks = open_tasks(settings)
     data = sha256_of(list(dict.fromkeys(path for task in tasks for path in task.files)))
-    options = settings.model_dump(mode="json", include=set(SuiteOptions.model_fields))
+    options = settings.model_dump(mode="json", include={"part", "official", "folds", "batch_tokens"})
+    options["tasks"] = [task.name for task in tasks]
     key = key_of(suite="senteval-transfer", retriever=retriever.fingerprint(), data=data, options=options)
     known = cached(out, key, ())
     if known is not None:
@@ -100,15 +103,14 @@ def evaluate_transfer(settings: EvaluateSuite, retriever: Retriever, out: Path) 
             for name, outcome in outcomes.items()
         },
         "counts": {task.name: {part: len(found) for part, found in task.parts.items()} for task in tasks},
-        "official": settings.official,
+        "official": all(task.official for task in tasks),
         "notes": [note for task in tasks for note in task.notes],
         "retriever": retriever.fingerprint(),
         "data": data,
         "settings": settings.model_dump(mode="json"),
         "key": key,
     }
-    write_json(out / METRICS_FILE, result)
-    return result
+    return write_metrics(out, result, ())
 
 
 def _measured(task: Task, settings: EvaluateSuite, retriever: Retriever, bar: Bar) -> Outcome:
