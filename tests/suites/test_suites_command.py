@@ -240,6 +240,12 @@ def test_mistakes_are_told_in_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("suite", ["nq", "beir", "sts", "senteval-transfer"])
+def test_the_data_is_looked_at_before_the_retriever(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", "nowhere", "--suite", suite, "--quiet") == 2
+    assert f"{suite}: data is not given" in capsys.readouterr().err
+
+
 def test_a_recipe_may_name_the_suite(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "suite.yaml"
     recipe.write_text(f"suite: nq\ndata: {folder / 'dpr'}\nofficial: false\nshard: 7\n")
