@@ -226,7 +226,7 @@ def test_a_class_too_small_for_the_folds_is_refused(tmp_path: Path, folds: int, 
         if count == least:
             assert len(open_tasks(settings)) == 1
             continue
-        message = f"folds: {folds} folds need {least} training examples of each class, MR has {count} of 0"
+        message = f"folds: {folds} folds need {least} training examples of each class, MR has {count} of class 0"
         with pytest.raises(DupmaeError, match=message):
             open_tasks(settings)
     with warnings.catch_warnings():
