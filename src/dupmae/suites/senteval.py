@@ -116,7 +116,8 @@ def _refuse_small(task: Task, folds: int) -> None:
     needed = folds if "test" in task.parts else folds + 2
     label, count = min(Counter(example.label for example in task.parts["train"]).items(), key=itemgetter(1))
     if count < needed:
-        problem = f"{folds} folds need {needed} training examples of each class, {task.name} has {count} of class {label}"
+        has = f"{task.name} has {count} of class {label}"
+        problem = f"{folds} folds need {needed} training examples of each class, {has}"
         raise DupmaeError(problem, where="folds", fix="give fewer folds or more data")
 
 
