@@ -18,14 +18,15 @@ from tests.suites.test_transfer import write_senteval
 from tests.tiny import beir_folder, call, tiny_retriever
 
 PAGE = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-SMALL = {"evaluate": ("official=false", "shard=20", "folds=2", "--quiet"), "plan": ("--quiet",)}
+SMALL = {"evaluate": ("official=false", "--quiet"), "plan": ("--quiet",)}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(transfer, "STRENGTHS", [1.0])
+    for name in ("STRENGTHS", "TRAIN_TEST_STRENGTHS"):
+        monkeypatch.setattr(transfer, name, [1.0])
     tiny_retriever(tmp_path / "retriever")
     msmarco(tmp_path / "msmarco")
     msmarco_documents(tmp_path / "msmarco-documents")
@@ -47,7 +48,8 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
         for line in block.splitlines():
             words = shlex.split(line)[1:]
-            assert call(*words, *SMALL[words[0]]) == 0, capsys.readouterr().err
+            folds = ["folds=2"] * ("senteval-transfer" in words)
+            assert call(*words, *SMALL[words[0]], *folds) == 0, capsys.readouterr().err
     assert {path.name for path in (folder / "retriever-evaluation").iterdir()} == {
         "msmarco-passage",
         "msmarco-document",

@@ -162,6 +162,17 @@ def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert all(f"  {name} " in printed for name in cli.COMMANDS)
 
 
+def test_the_help_of_a_command_with_variants_holds_for_both(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call("evaluate", "--help")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--data DATA BEIR folder; with --suite: folder with the official files;" in printed
+    assert "--retriever RETRIEVER retriever folder --data" in printed
+    without, _, suite = printed.partition("settings without suite,")[2].partition("settings with suite=SUITE,")
+    assert "out folder for metrics.json and run.trec [a path; required]" in without
+    assert "[a path, or null; default: null]" in suite
+
+
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_each_help_lists_flags_and_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -124,10 +124,16 @@ def _settings_parser(command: Command) -> Parser:
     from dupmae.loading import describe
 
     settings = {setting.name: setting for setting in describe(getattr(recipe, command.settings))}
-    epilog = ["settings, in the recipe or as NAME=VALUE:", *_listed(settings.values())]
+    flags = {name: _told(setting) for name, setting in settings.items()}
+    apart = "".join(f" without {name}" for name in command.variants)
+    epilog = [f"settings{apart}, in the recipe or as NAME=VALUE:", *_listed(settings.values())]
     for name, variant in command.variants.items():
         others = {setting.name: setting for setting in describe(getattr(recipe, variant.settings))}
         epilog += ["", f"settings with {name}={name.upper()}, {variant.summary}:", *_listed(others.values())]
+        for other, setting in others.items():
+            told = _told(setting)
+            if flags.setdefault(other, told) != told:
+                flags[other] += f"; with {_flag(name)}: {told}"
         settings = others | settings
     parser = Parser(f"dupmae {command.name}", _sentence(command), "\n".join(epilog))
     told = "settings, listed below"
@@ -137,10 +143,7 @@ def _settings_parser(command: Command) -> Parser:
     parser.add_argument("words", nargs="*", metavar=command.words.rstrip("s").upper() or "NAME=VALUE", help=told)
     parser.add_argument("--recipe", metavar="FILE", help=f"{RECIPE_HELP}; what is given here wins")
     for flag in command.flags:
-        setting = settings[flag]
-        default = "" if setting.default is None else f" (default: {setting.default})"
-        told = f"{setting.description or flag}{default}".replace("%", "%%")
-        parser.add_argument(_flag(flag), dest=flag, metavar=flag.upper(), help=told)
+        parser.add_argument(_flag(flag), dest=flag, metavar=flag.upper(), help=flags[flag].replace("%", "%%"))
     for switch, value in command.switches.items():
         told = settings[switch].description
         parser.add_argument(_flag(switch), dest=switch, action="store_const", const=value, help=told)
@@ -154,6 +157,11 @@ def _listed(settings: Iterable[Setting]) -> list[str]:
         told = f"{setting.description} [{setting.allowed}; {default}]".strip()
         lines += [f"  {setting.name}", *textwrap.wrap(told, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return lines
+
+
+def _told(setting: Setting) -> str:
+    default = "" if setting.default is None else f" (default: {setting.default})"
+    return f"{setting.description or setting.name}{default}"
 
 
 def _sentence(command: Command) -> str:

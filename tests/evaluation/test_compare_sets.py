@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dupmae.comparison.overview import average, compare_sets
+from dupmae.comparison.overview import Overview, average, compare_sets
+from dupmae.comparison.overview_tables import head, notes, rows
+from dupmae.comparison.quoted import quoted
 from dupmae.evaluation.significance import holm
 from dupmae.files import write_json
 from dupmae.recipe import Compare
+from dupmae.suites.beir_sets import FORUMS, SETS
 from tests.evaluation.compared import data_folder, ranked_at, write_result
 from tests.tiny import call
 
@@ -34,6 +38,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_forums_count_as_one_set() -> None:
     values = {"scifact": 0.6, "cqadupstack/gis": 0.1, "cqadupstack/tex": 0.3, "nq": 0.4}
     assert average(values) == pytest.approx((0.6 + 0.2 + 0.4) / 3)
+
+
+def test_papers_are_quoted_on_all_forums_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve forums with the official counts are the papers' one set, and count in the papers' average."""
+    one = compare_sets(Compare(inputs=[folder / "a", folder / "b"])).sets["one"]
+    scifact = quoted({"scifact"}, SETS["scifact"].queries, SETS["scifact"].documents)[1]
+    sets = {f"cqadupstack/{name}": replace(one, queries=f.queries, corpus=f.documents) for name, f in FORUMS.items()}
+    whole = Overview("ndcg@10", {"scifact": replace(one, quoted=scifact), **sets}, [], {})
+    monkeypatch.setattr(Overview, "values", lambda self, system: dict.fromkeys(self.sets, 0.25))
+    table = dict(rows(whole))
+    place = head(whole).index("RetroMAE, quoted") - 1
+    assert list(table) == ["scifact", *sets, "cqadupstack", "Average"]
+    shown = [table[name][place].text for name in ("scifact", "cqadupstack/gis", "cqadupstack")]
+    assert shown == ["0.653", "–", "0.317"]
+    assert table["Average"][place].text == f"{(0.653 + 0.317) / 2:.3f}"
+    assert [cell.text for cell in table["cqadupstack"][:2]] == ["0.2500", "0.2500"]
+    assert "RetroMAE-2 (DupMAE)" in notes(whole)[-1]
+    # Without one of them nothing is quoted.
+    part = replace(whole, sets={name: found for name, found in whole.sets.items() if name != "cqadupstack/gis"})
+    assert dict(rows(part))["cqadupstack"][place].text == dict(rows(part))["Average"][place].text == "–"
 
 
 def test_holm_is_over_all_pairs_of_all_sets(folder: Path) -> None:

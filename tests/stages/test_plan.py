@@ -111,6 +111,14 @@ def test_the_recipes_load_and_plan(path: Path, capsys: pytest.CaptureFixture[str
     assert result["cost"] is None
 
 
+@pytest.mark.parametrize("name", ["unified-generic", "unified-msmarco", "unified-nli"])
+def test_the_unified_recipes_are_planned_before_there_is_data(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", name, "--gpu", "h100", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["hours"] < 1000
+    assert ("contrastive" in result["parts"]) == (name != "unified-generic")
+
+
 def test_an_unknown_recipe_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", "retromae") == 2
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))

@@ -21,7 +21,7 @@ from dupmae.evaluation.runs import write_run
 from dupmae.memory import peak_bytes
 from dupmae.suites.collections import Collection, Measures
 from dupmae.suites.ranking import Ranking, search
-from dupmae.suites.sharded import encode_corpus
+from dupmae.suites.sharded import encode_corpus, survey
 from dupmae.vectors import Encoded
 
 DIMENSIONS, VOCABULARY, TERMS = 128, 500, 8
@@ -91,7 +91,8 @@ def digest_of(ranking: Ranking) -> str:
 def main(folder: Path, passages: int, shard: int, stop: int) -> None:
     data = collection(passages, queries=MANY)
     before = peak_bytes()
-    shards = encode_corpus(folder, data, Stub(stop, kill=True), record={}, block=shard, official=False)
+    found = survey(data, official=False)
+    shards = encode_corpus(folder, data, Stub(stop, kill=True), record={}, found=found, block=shard)
     ranking = search(shards, data, vectors(list(data.queries.values())), DEPTH, positive=False)
     write_run(folder / "run.trec", ranking, "stub")
     print(json.dumps({"grown": peak_bytes() - before, "digest": digest_of(ranking), "encoded": shards.encoded}))

@@ -17,7 +17,7 @@ from dupmae.errors import DupmaeError
 from dupmae.suites.answers import holds_answer, joined
 from dupmae.suites.collections import Collection
 from dupmae.suites.ranking import Ranking, answered, search
-from dupmae.suites.sharded import Shards, encode_corpus
+from dupmae.suites.sharded import Shards, encode_corpus, survey
 from tests.suites.stub import DEPTH, MANY, Stub, collection, digest_of, main, vectors
 from tests.warm import run
 
@@ -26,7 +26,8 @@ HUNDREDTH = 88_418
 
 
 def encoded(folder: Path, data: Collection, block: int, encoder: Stub | None = None, **given: Any) -> Shards:
-    return encode_corpus(folder, data, encoder or Stub(), record={}, block=block, official=False, **given)
+    found = survey(data, official=False)
+    return encode_corpus(folder, data, encoder or Stub(), record={}, found=found, block=block, **given)
 
 
 def ranked(shards: Shards, data: Collection, depth: int = 20, **given: Any) -> Ranking:
@@ -130,19 +131,16 @@ def test_answers_are_matched_in_the_texts_of_all_shards(tmp_path: Path) -> None:
     assert not hits[3].any()
 
 
-def test_a_corpus_that_is_not_whole_is_refused_before_encoding(tmp_path: Path) -> None:
-    encoder = Stub()
-
+def test_a_corpus_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     def refused(message: str, data: Collection, *, official: bool = False) -> None:
         with pytest.raises(DupmaeError, match=message):
-            encode_corpus(tmp_path / "out", data, encoder, record={}, block=10, official=official)
+            survey(data, official=official)
 
     refused("made-up: has 30 passages, officially 40", collection(30, documents=40), official=True)
     refused("made-up: lacks 1 relevant passages, first p30", collection(30, qrels={"q0": {"p30": 1, "p31": 0}}))
     refused("made-up: holds no passages", collection(0))
     twice = collection(0, stream=lambda: iter([[Passage("a", "", "x")], [Passage("a", "", "y")]]))
     refused("made-up: an id comes twice", twice)
-    assert encoder.calls == 0
     # Five judgements of BEIR's ArguAna name documents that its corpus does not have.
     known = collection(30, documents=30, qrels={"q0": {"p30": 1}})
     assert encoded(tmp_path / "out", known, 10).missing == 1

@@ -13,7 +13,7 @@ from dupmae.errors import DupmaeError
 from dupmae.suites import similarity
 from dupmae.suites.encoded_texts import Texts
 from dupmae.suites.places import Folder
-from dupmae.suites.similarity import YEARS, Pair, scores, spearman
+from dupmae.suites.similarity import YEARS, Pair, evaluate_sts, open_sts, scores, spearman
 from tests.suites.settings import suite_settings
 from tests.tiny import tiny_retriever
 
@@ -119,10 +119,10 @@ def test_the_other_two_and_msrvid_from_the_benchmark(tmp_path: Path) -> None:
     assert read("STS12")["MSRvid"] == [pair] * 3
 
 
-def test_what_is_missing_or_wrong_is_told(tmp_path: Path, retriever: Any) -> None:
+def test_what_is_missing_or_wrong_is_told(tmp_path: Path) -> None:
     def refused(message: str, data: Path | None, **given: Any) -> None:
         with pytest.raises(DupmaeError, match=message):
-            similarity.evaluate_sts(suite_settings("sts", data, **given), retriever, tmp_path / "out")
+            similarity.open_sts(suite_settings("sts", data, **given))
 
     refused(r"sts: data is not given \(.*STS16.*question-question 209.*SICK_test_annotated\.txt: 4,927 pairs", None)
     refused(r"has no STS12-en-test/STS\.input\.MSRpar\.txt, no STS12-en-test/STS\.gs\.MSRpar\.txt", tmp_path)
@@ -131,9 +131,38 @@ def test_what_is_missing_or_wrong_is_told(tmp_path: Path, retriever: Any) -> Non
     gold = tmp_path / "STS16-en-test" / "STS.gs.headlines.txt"
     gold.write_text("4\n")
     refused("has 1 lines for the 3 pairs of STS.input.headlines.txt", tmp_path, sets=["STS16"], official=False)
-    gold.write_text("4\nx\n1\n")
-    refused("line 2: the score 'x' is not a number", tmp_path, sets=["STS16"], official=False)
-    assert not (tmp_path / "out").exists()
+    for score in ("x", "nan", "-inf"):
+        gold.write_text(f"4\n{score}\n1\n")
+        refused(f"line 2: the score '{score}' is not a finite number", tmp_path, sets=["STS16"], official=False)
+
+
+def test_results_are_kept_by_what_decides_them(tmp_path: Path, retriever: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_year(tmp_path, 15, table=True)
+    write_year(tmp_path, 16, table=True)
+
+    def measured(**given: Any) -> dict[str, Any]:
+        settings = suite_settings("sts", tmp_path, official=False, **given)
+        found: dict[str, Any] = evaluate_sts(settings, open_sts(settings), retriever, tmp_path / "out")
+        return found
+
+    both = measured(sets=["STS15", "STS16"])
+    assert both["official"] is False
+    assert list(both["metrics"]) == ["STS15", "STS16"]
+    with monkeypatch.context() as patched:
+        patched.setattr(similarity, "Texts", None)
+        assert measured(sets=["STS16", "STS15"]) == both
+    (tmp_path / "out" / "pairs.json").write_text("{}")
+    assert measured(sets=["STS15", "STS16"]) == both
+    assert (tmp_path / "out" / "pairs.json").stat().st_size > 100
+    assert list(measured(sets=["STS16"])["metrics"]) == ["STS16"]
+
+
+def test_whole_data_is_official_whatever_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_year(tmp_path, 16, table=True)
+    settings = suite_settings("sts", tmp_path, official=False, sets=["STS16"])
+    assert not open_sts(settings)["STS16"].official
+    monkeypatch.setitem(YEARS, 16, dict.fromkeys(YEARS[16], 2))
+    assert open_sts(settings)["STS16"].official
 
 
 @pytest.mark.skipif(not (DATA / "sts").is_dir(), reason="needs the STS files")

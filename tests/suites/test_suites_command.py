@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from dupmae.evaluation.runs import read_run
 from dupmae.files import read_json
 from dupmae.retriever import Retriever
 from dupmae.suites.answers import holds_answer, joined
+from dupmae.suites.collections import SUITES
 from dupmae.suites.official import read_judgements, read_questions, read_wikipedia
 from tests.suites.folders import dpr, msmarco, msmarco_documents
 from tests.tiny import beir_folder, call, tiny_retriever
 
-SMALL = ("official=false", "shard=7", "passage_words=20")
+SMALL = ("official=false", "shard=7")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(folder: Path, suite: str, data: str, *words: object) -> dict[str, Any]:
-    assert call("evaluate", folder / "retriever", "--suite", suite, "--data", folder / data, *SMALL, *words) == 0
-    result: dict[str, Any] = read_json(folder / "retriever-evaluation" / suite / "metrics.json")
+    cut = ["passage_words=20"] * (suite == "msmarco-document")
+    assert call("evaluate", folder / "retriever", "--suite", suite, "--data", folder / data, *SMALL, *cut, *words) == 0
+    given = [Path(word.removeprefix("out=")) for word in map(str, words) if word.startswith("out=")]
+    result: dict[str, Any] = read_json((*given, folder / "retriever-evaluation" / suite)[0] / "metrics.json")
     return result
 
 
@@ -89,10 +93,10 @@ def test_questions_are_answered_by_texts(folder: Path) -> None:
 def test_suites_of_one_corpus_share_its_shards(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     measured(folder, "msmarco-passage", "msmarco")
     shards = sorted((folder / "retriever-shards").iterdir())
-    result = measured(folder, "trec-dl-2019", "msmarco", f"out={folder / 'elsewhere'}")
+    elsewhere = measured(folder, "trec-dl-2019", "msmarco", f"out={folder / 'elsewhere'}")
     assert sorted((folder / "retriever-shards").iterdir()) == shards
-    assert read_json(folder / "elsewhere" / "metrics.json")["seconds"]["encoded_passages"] == 0
-    assert result["metrics"] == read_json(folder / "elsewhere" / "metrics.json")["metrics"]
+    assert elsewhere["seconds"]["encoded_passages"] == 0
+    assert measured(folder, "trec-dl-2019", "msmarco")["metrics"] == elsewhere["metrics"]
 
 
 def test_results_are_kept_until_something_changes(folder: Path, tmp_path: Path) -> None:
@@ -105,10 +109,10 @@ def test_results_are_kept_until_something_changes(folder: Path, tmp_path: Path) 
     measured(folder, "msmarco-passage", "msmarco", out, "part=dense")
     assert file.stat().st_mtime_ns > written
     dense = read_json(file)
-    (tmp_path / "out" / "run.trec").unlink()
+    (tmp_path / "out" / "run.trec").write_text("garbage\n")
     measured(folder, "msmarco-passage", "msmarco", out, "part=dense", "keep_shards=false", f"shards={tmp_path / 's'}")
     again = read_json(file)
-    assert (tmp_path / "out" / "run.trec").exists()
+    assert len(read_run(tmp_path / "out" / "run.trec")) == 20
     assert again["metrics"] == dense["metrics"]
     assert not list((tmp_path / "s").iterdir())
 
@@ -122,9 +126,92 @@ def test_beir_folders_one_by_one_and_together(folder: Path, capsys: pytest.Captu
     assert result["metrics"]["ndcg@10, mean of all here"] == pytest.approx(mean)
     assert len(result["missing"]) == 17
     assert set(read_run(out / "mine" / "run.trec")) == set(read_queries(folder / "beir" / "mine"))
-    assert "CC BY-NC 2.0" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "(CC BY-NC 2.0; not the official counts)" in told
+    assert "the data of mine, scifact has not the official counts: these numbers are not those of" in told
+    assert f"next: dupmae compare {out} --bm25" in told
+    assert result["official"] is False
+    written = (out / "mine" / "metrics.json").stat().st_mtime_ns
     picked = measured(folder, "beir", "beir", "sets=[mine]")
     assert list(picked["sets"]) == ["mine"]
+    assert (out / "mine" / "metrics.json").stat().st_mtime_ns == written
+
+
+def test_a_lone_forum_is_named_where_the_mean_leaves_it_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beir_folder(tmp_path / "cqadupstack" / "gis", 12)
+    beir_folder(tmp_path / "scifact", 12)
+    result = measured(folder, "beir", str(tmp_path), f"out={tmp_path / 'out'}")
+    assert result["left_out"] == ["cqadupstack/gis"]
+    told = capsys.readouterr().out
+    assert "in no average, since cqadupstack is the mean of its 12 forums: cqadupstack/gis" in told
+
+
+def test_all_sets_are_looked_at_before_the_first_is_encoded(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beir_folder(tmp_path / "data" / "aaa", 12)
+    file = beir_folder(tmp_path / "data" / "bbb", 12) / "corpus.jsonl"
+    file.write_text(file.read_text() + file.read_text().splitlines()[0] + "\n")
+    words = ("--suite", "beir", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert call("evaluate", folder / "retriever", *words, f"shards={tmp_path / 'shards'}", *SMALL) == 2
+    assert f"{file}: an id comes twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "shards").exists()
+
+
+def test_official_is_what_the_counts_are(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    suite = replace(SUITES["msmarco-passage"], documents=40, queries=20, judgements=20)
+    monkeypatch.setitem(SUITES, "msmarco-passage", suite)
+    assert measured(folder, "msmarco-passage", "msmarco", f"out={tmp_path / 'out'}")["official"] is True
+
+
+def test_results_of_nested_folders_are_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    dpr(data)
+    for name, inner in (("psgs_w100.tsv", "wiki"), ("nq-test.qa.csv", "qa")):
+        (data / inner).mkdir()
+        (data / name).rename(data / inner / name)
+    for part in ("hybrid", "dense"):
+        measured(folder, "nq", str(data), f"part={part}", f"out={tmp_path / part}")
+    assert call("compare", tmp_path / "hybrid", tmp_path / "dense", "--bm25", "--quiet") == 0
+    assert "BM25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "garbage\n", None])
+def test_rankings_that_were_cut_short_are_not_compared(
+    folder: Path, tmp_path: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("hybrid", "dense"):
+        measured(folder, "msmarco-passage", "msmarco", f"part={part}", f"out={tmp_path / part}")
+    run = tmp_path / "dense" / "run.trec"
+    run.write_text(run.read_text().splitlines(keepends=True)[0] if content is None else content)
+    capsys.readouterr()
+    assert call("compare", tmp_path / "hybrid", tmp_path / "dense", "--quiet") == 2
+    error = capsys.readouterr().err
+    assert f"{run}: is not the file that metrics.json was written with" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("suite", "word"),
+    [
+        ("nq", "sets=[foo]"),
+        ("nq", "folds=3"),
+        ("msmarco-passage", "split=dev"),
+        ("beir", "passage_words=50"),
+        ("sts", "depth=10"),
+        ("senteval-transfer", "keep_shards=false"),
+    ],
+)
+def test_options_that_a_suite_does_not_read_are_refused(
+    suite: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("evaluate", "retriever", "--suite", suite, "--data", "data", word, "--quiet") == 2
+    assert f"{suite} does not read {word.partition('=')[0]} (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -132,6 +219,7 @@ def test_beir_folders_one_by_one_and_together(folder: Path, capsys: pytest.Captu
     [
         (("--suite", "msmarco"), "--suite: suite cannot be 'msmarco' (give msmarco-passage or msmarco-document"),
         (("--suite", "beir", "--data", "none"), "none: no such folder"),
+        (("--suite", "beir"), "test queries/documents of each: trec-covid 50/171,332; bioasq 500/14,914,602; nfcorpus"),
         (
             ("--suite", "beir", "--data", "beir", "sets=[quora]"),
             "beir: has no data set quora (there are: mine, scifact)",
@@ -152,9 +240,15 @@ def test_mistakes_are_told_in_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("suite", ["nq", "beir", "sts", "senteval-transfer"])
+def test_the_data_is_looked_at_before_the_retriever(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", "nowhere", "--suite", suite, "--quiet") == 2
+    assert f"{suite}: data is not given" in capsys.readouterr().err
+
+
 def test_a_recipe_may_name_the_suite(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "suite.yaml"
-    recipe.write_text(f"suite: nq\ndata: {folder / 'dpr'}\nofficial: false\nshard: 7\npassage_words: 20\n")
+    recipe.write_text(f"suite: nq\ndata: {folder / 'dpr'}\nofficial: false\nshard: 7\n")
     capsys.readouterr()
     assert call("evaluate", folder / "retriever", "--recipe", recipe, "--json", "--quiet") == 0
     assert json.loads(capsys.readouterr().out)["suite"] == "nq"

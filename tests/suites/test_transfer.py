@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from dupmae.errors import DupmaeError
 from dupmae.files import read_json
 from dupmae.suites import transfer
 from dupmae.suites.encoded_texts import Texts
-from dupmae.suites.senteval import LAYOUTS, Example, open_tasks
-from dupmae.suites.transfer import chosen, evaluate_transfer, features, nested, split, train_test
+from dupmae.suites.senteval import LAYOUTS, Example, Task, open_tasks
+from dupmae.suites.transfer import (
+    chosen,
+    evaluate_transfer,
+    features,
+    fit_count,
+    nested,
+    open_transfer,
+    split,
+    train_test,
+)
 from tests.suites.settings import suite_settings
 from tests.tiny import tiny_retriever
 
@@ -24,7 +34,9 @@ DATA = Path(os.environ.get("DUPMAE_DATA") or Path(__file__).parent.parent.parent
 linear_model = pytest.importorskip("sklearn.linear_model")
 model_selection = pytest.importorskip("sklearn.model_selection")
 FOLDS = 3
+# SentEval's regs of InnerKFoldClassifier and SplitClassifier, and of KFoldClassifier.
 STRENGTHS = (0.25, 0.5, 1, 2, 4, 8)
+TRAIN_TEST_STRENGTHS = (0.5, 1, 2, 4, 8, 16, 32)
 
 
 def made_up(seed: int, count: int = 60, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +54,7 @@ def cut(y: Any) -> Any:
     return folds.split(np.zeros((len(y), 1)), y)
 
 
-def best_strength(x: Any, y: Any, strengths: tuple[float, ...] = STRENGTHS) -> tuple[float, float]:
+def best_strength(x: Any, y: Any, strengths: tuple[float, ...]) -> tuple[float, float]:
     """SentEval's choice: mean accuracy over the folds, rounded to hundredths of a per cent, the first of the best."""
     best = (-1.0, 0.0)
     for strength in strengths:
@@ -68,8 +80,10 @@ def test_cross_validation_inside_cross_validation(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_training_and_a_test_part() -> None:
-    (x, y), (tx, ty) = made_up(1), made_up(2, 30)
-    best, strength = best_strength(x, y)
+    (x, y), (tx, ty) = made_up(3), made_up(2, 30)
+    best, strength = best_strength(x, y, TRAIN_TEST_STRENGTHS)
+    # Where the other grid does not reach.
+    assert strength > max(STRENGTHS)
     said = fit(x, y, strength).predict(tx)
     found = train_test({"train": csr_array(x), "test": csr_array(tx)}, {"train": y, "test": ty}, FOLDS, f1=True)
     assert (found.test, found.development) == (pytest.approx(100 * np.mean(said == ty)), best)
@@ -88,7 +102,16 @@ def test_a_development_part_chooses() -> None:
 
 def test_of_equal_accuracies_the_first_strength_wins() -> None:
     table = {0.25: 70.0, 0.5: 80.001, 1.0: 80.004, 2.0: 79.0, 4.0: 80.0, 8.0: 60.0}
-    assert chosen(table.__getitem__) == (80.0, 0.5)
+    assert chosen(table.__getitem__, list(table)) == (80.0, 0.5)
+
+
+def test_each_protocol_has_sentevals_own_strengths() -> None:
+    assert tuple(transfer.STRENGTHS) == STRENGTHS
+    assert tuple(transfer.TRAIN_TEST_STRENGTHS) == TRAIN_TEST_STRENGTHS
+    parts: dict[str, list[Example]] = {"train": [], "test": []}
+    assert fit_count(Task("TREC", parts, (), True), 10) == 7 * 10 + 1
+    assert fit_count(Task("MR", {"train": []}, (), True), 10) == 10 * (6 * 10 + 1)
+    assert fit_count(Task("SST2", {**parts, "dev": []}, (), True), 10) == 6 + 1
 
 
 def test_f1_by_hand() -> None:
@@ -140,7 +163,9 @@ def write_senteval(folder: Path) -> None:
 
 def test_sentevals_own_files(tmp_path: Path) -> None:
     write_senteval(tmp_path)
-    tasks = {task.name: task for task in open_tasks(suite_settings("senteval-transfer", tmp_path, official=False))}
+    settings = suite_settings("senteval-transfer", tmp_path, official=False, folds=2)
+    tasks = {task.name: task for task in open_tasks(settings)}
+    assert not any(task.official for task in tasks.values())
     assert list(tasks) == list(LAYOUTS)
     counts = {name: {part: len(found) for part, found in task.parts.items()} for name, task in tasks.items()}
     assert counts["MR"] == counts["CR"] == counts["SUBJ"] == counts["MPQA"] == {"train": 9}
@@ -154,13 +179,23 @@ def test_sentevals_own_files(tmp_path: Path) -> None:
     assert Example(("Where is \xd6 ?",), 4) in tasks["TREC"].parts["train"]
 
 
+def test_pairs_are_in_the_order_of_both_lengths_then_of_class(tmp_path: Path) -> None:
+    pairs = [("1", "a b", "c d e"), ("0", "f g", "h i j"), ("1", "k l", "m"), ("0", "n", "o p q r")]
+    rows = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", *(f"{c}\t1\t2\t{a}\t{b}" for c, a, b in pairs)]
+    for part in ("train", "test"):
+        (tmp_path / f"msr_paraphrase_{part}.txt").write_text("\n".join(rows))
+    settings = suite_settings("senteval-transfer", tmp_path, official=False, folds=2, sets=["MRPC"])
+    (task,) = open_tasks(settings)
+    assert [example.texts[0] for example in task.parts["train"]] == ["n", "k l", "f g", "a b"]
+
+
 def test_tables_with_the_label_in_front(tmp_path: Path) -> None:
-    (tmp_path / "custrev.all").write_text("1 i like it\n0 \n0 no\n")
-    (tmp_path / "TREC.train.all").write_bytes(b"0 who ?\n5 how many ?\n")
+    (tmp_path / "custrev.all").write_text("1 i like it\n0 \n0 no\n" + "0 not at all good\n1 this is really fine\n" * 3)
+    (tmp_path / "TREC.train.all").write_bytes(b"0 who ?\n5 how many ?\n" * 2)
     (tmp_path / "TREC.test.all").write_bytes(b"0 who ?\n5 how much ?")
-    settings = suite_settings("senteval-transfer", tmp_path, official=False, sets=["CR", "TREC"])
+    settings = suite_settings("senteval-transfer", tmp_path, official=False, sets=["CR", "TREC"], folds=2)
     review, question = open_tasks(settings)
-    assert review.parts["train"] == [Example(("",), 0), Example(("no",), 0), Example(("i like it",), 1)]
+    assert review.parts["train"][:3] == [Example(("",), 0), Example(("no",), 0), Example(("i like it",), 1)]
     assert question.parts["test"] == [Example(("who ?",), 0), Example(("how much ?",), 5)]
 
 
@@ -180,20 +215,47 @@ def test_damaged_and_partial_files_are_refused(tmp_path: Path, name: str, text: 
         open_tasks(settings)
 
 
+@pytest.mark.parametrize(("folds", "least"), [(10, 12), (3, 5), (2, 4)])
+def test_a_class_too_small_for_the_folds_is_refused(tmp_path: Path, folds: int, least: int) -> None:
+    """As many as are needed go through every fold of every fold."""
+    settings = suite_settings("senteval-transfer", tmp_path, sets=["MR"], official=False, folds=folds)
+    labels = np.array([0] * least + [1] * (least + 1))
+    for count in (least - 1, least):
+        (tmp_path / "rt-polarity.neg").write_text("bad\n" * count)
+        (tmp_path / "rt-polarity.pos").write_text("good\n" * (least + 1))
+        if count == least:
+            assert len(open_tasks(settings)) == 1
+            continue
+        message = f"folds: {folds} folds need {least} training examples of each class, MR has {count} of class 0"
+        with pytest.raises(DupmaeError, match=message):
+            open_tasks(settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nested(labels[:, None].astype(np.float32), labels, folds).test == 100
+
+
+def test_whole_data_is_official_whatever_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "TREC.train.all").write_text("0 who ?\n5 how many ?\n" * 2726)
+    (tmp_path / "TREC.test.all").write_text("0 who ?\n5 how much ?\n" * 250)
+    (task,) = open_tasks(suite_settings("senteval-transfer", tmp_path, sets=["TREC"], official=False))
+    assert task.official
+
+
 def test_all_seven_tasks_from_files_to_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "STRENGTHS", [0.25, 8.0])
+    for name in ("STRENGTHS", "TRAIN_TEST_STRENGTHS"):
+        monkeypatch.setattr(transfer, name, [0.25, 8.0])
     (tmp_path / "data").mkdir()
     write_senteval(tmp_path / "data")
     retriever = tiny_retriever(tmp_path / "retriever")
     settings = suite_settings("senteval-transfer", tmp_path / "data", official=False, folds=2)
-    result = evaluate_transfer(settings, retriever, tmp_path / "out")
+    result = evaluate_transfer(settings, open_transfer(settings), retriever, tmp_path / "out")
     assert list(result["metrics"]) == [*LAYOUTS, "mean of 7"]
     assert result["metrics"]["mean of 7"] == pytest.approx(sum(result["metrics"][name] for name in LAYOUTS) / 7)
     assert "f1" in result["tasks"]["MRPC"]
     assert result["notes"] == ["SST2: trained on phrases and sentences, as SentEval does"]
     assert read_json(tmp_path / "out" / "metrics.json") == result
     monkeypatch.setattr(transfer, "_measured", None)
-    assert evaluate_transfer(settings, retriever, tmp_path / "out") == result
+    assert evaluate_transfer(settings, open_transfer(settings), retriever, tmp_path / "out") == result
 
 
 @pytest.mark.skipif(not (DATA / "senteval").is_dir(), reason="needs the SentEval files")

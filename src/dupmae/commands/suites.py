@@ -20,8 +20,11 @@ def evaluate(settings: recipe.EvaluateSuite) -> Outcome:
     from dupmae.suites.run import evaluate_suite
 
     result = evaluate_suite(settings)
-    name = "SUITE" if settings.suite != "sts" else "senteval-transfer"
-    after = command_line("evaluate", settings.retriever, "--suite", name, "--data", "DIR")
+    # The two suites of sentences have no rankings to compare.
+    other = {"sts": "senteval-transfer", "senteval-transfer": "sts"}.get(settings.suite)
+    after = command_line("compare", out, "--bm25")
+    if other is not None:
+        after = command_line("evaluate", settings.retriever, "--suite", other, "--data", "DIR")
     return written(result, out, _files(result), after, _rows(result))
 
 
@@ -48,17 +51,25 @@ def plan(settings: recipe.PlanSuite) -> Outcome:
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
+    from dupmae.suites.beir_sets import FORUMS
+
     rows = [result["protocol"]] if "protocol" in result else []
     for name, told in result.get("sets", {}).items():
         shown = "  ".join(f"{metric} {value:.4f}" for metric, value in told["metrics"].items())
-        rows.append(f"{name:<24} {shown}  ({told.get('licence', 'licence unknown')})")
+        mark = "" if told["official"] else "; not the official counts"
+        rows.append(f"{name:<24} {shown}  ({told.get('licence', 'licence unknown')}{mark})")
     width = max(map(len, result["metrics"]))
     digits = 2 if "protocol" in result else 4
     rows += [f"{name:<{width}} {value:.{digits}f}" for name, value in result["metrics"].items()]
+    if result.get("left_out"):
+        forums = f"cqadupstack is the mean of its {len(FORUMS)} forums"
+        rows.append(f"in no average, since {forums}: {', '.join(result['left_out'])}")
     if result.get("missing"):
         rows.append(f"not there: {', '.join(result['missing'])}")
     if result.get("official") is False:
-        rows.append("the data has not the official counts: these numbers are not those of the benchmark")
+        apart = [name for name, told in result.get("sets", {}).items() if not told["official"]]
+        which = f" of {', '.join(apart)}" if apart else ""
+        rows.append(f"the data{which} has not the official counts: these numbers are not those of the benchmark")
     return rows + [f"note: {note}" for note in result.get("notes", [])]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae.comparison.comparing import Comparison, compare
+from dupmae.comparison.quoted import Quoted, quoted
 from dupmae.comparison.results import Result, read_names
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
@@ -39,10 +40,29 @@ class Overview:
         return {system.letter: system.name for system in next(iter(self.sets.values())).systems}
 
     @property
+    def collections(self) -> dict[str, list[str]]:
+        """Collection -> its sets: the forums of cqadupstack are one, every other set is one by itself."""
+        found: dict[str, list[str]] = {}
+        for name in self.sets:
+            found.setdefault(collection_of(name), []).append(name)
+        return found
+
+    @property
+    def lines(self) -> dict[str, list[Quoted]]:
+        """Collection -> what papers report on it, of the metric; of forums only on all of them together."""
+        found = {}
+        for name, sets in self.collections.items():
+            parts = [self.sets[one] for one in sets]
+            lines = parts[0].quoted
+            if sets != [name]:
+                _, lines = quoted({name}, sum(one.queries for one in parts), sum(one.corpus for one in parts))
+            found[name] = [line for line in lines if self.metric in line.metrics]
+        return found
+
+    @property
     def quoted(self) -> list[str]:
-        """Labels of the papers' systems that have a number of this metric on one of the sets."""
-        lines = (line for found in self.sets.values() for line in found.quoted if self.metric in line.metrics)
-        return list(dict.fromkeys(line.label for line in lines))
+        """Labels of the papers' systems that have a number of this metric on one of the collections."""
+        return list(dict.fromkeys(line.label for lines in self.lines.values() for line in lines))
 
     def values(self, system: str) -> dict[str, float]:
         """Set -> value of a system measured here."""
@@ -52,12 +72,12 @@ class Overview:
         }
 
     def quoted_values(self, label: str) -> dict[str, float]:
-        """Set -> value of a paper's system, of the sets that it has a number for."""
+        """Collection -> value of a paper's system, of those that it has a number for."""
         return {
             name: line.metrics[self.metric]
-            for name, found in self.sets.items()
-            for line in found.quoted
-            if line.label == label and self.metric in line.metrics
+            for name, lines in self.lines.items()
+            for line in lines
+            if line.label == label
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,16 +90,27 @@ class Overview:
         }
 
 
+def collection_of(name: str) -> str:
+    """The collection that a data set is of: those in one folder are one."""
+    return name.partition("/")[0]
+
+
+def by_collection(values: Mapping[str, float]) -> dict[str, float]:
+    """Collection -> mean over its sets."""
+    groups: dict[str, list[float]] = {}
+    for name, value in values.items():
+        groups.setdefault(collection_of(name), []).append(value)
+    return {name: math.fsum(group) / len(group) for name, group in groups.items()}
+
+
 def average(values: Mapping[str, float]) -> float:
     """The mean over data sets; those in one folder, as the forums of cqadupstack, count as one by their own mean.
 
     >>> average({"scifact": 0.5, "cqadupstack/gis": 0.25, "cqadupstack/tex": 0.75})
     0.5
     """
-    groups: dict[str, list[float]] = {}
-    for name, value in values.items():
-        groups.setdefault(name.partition("/")[0], []).append(value)
-    return math.fsum(math.fsum(group) / len(group) for group in groups.values()) / len(groups)
+    means = by_collection(values)
+    return math.fsum(means.values()) / len(means)
 
 
 def several_sets(files: Sequence[Path]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dupmae.comparison.overview import Overview, average
+from collections.abc import Callable, Mapping
+
+from dupmae.comparison.overview import Overview, average, by_collection
 from dupmae.comparison.tables import Cell, metric_name
 
 AVERAGE = "Average"
@@ -15,22 +17,34 @@ def head(overview: Overview) -> list[str]:
 
 
 def rows(overview: Overview) -> list[tuple[str, list[Cell]]]:
-    """A row for each set, the average last; a paper's system is averaged when it has all sets."""
+    """A row for each set, one more for each collection of several, the average last.
+
+    A paper's system is averaged when it has all collections.
+    """
     measured = {name: overview.values(name) for name in overview.systems.values()}
+    joined = {system: by_collection(values) for system, values in measured.items()}
     papers = [overview.quoted_values(label) for label in overview.quoted]
     found = []
-    for name, comparison in overview.sets.items():
-        best = max(values[name] for values in measured.values())
-        cells = [
-            Cell(f"{values[name]:.4f}", values[name] == best, comparison.better_than(system))
-            for system, values in measured.items()
-        ]
+    for collection, sets in overview.collections.items():
         # As many digits as the paper prints.
-        found.append((name, cells + [Cell(str(values.get(name, "–"))) for values in papers]))
-    means = {system: average(values) for system, values in measured.items()}
-    last = [Cell(f"{mean:.4f}", mean == max(means.values())) for mean in means.values()]
-    last += [Cell(f"{average(values):.3f}" if values.keys() == overview.sets.keys() else "–") for values in papers]
+        printed = [Cell(str(values.get(collection, "–"))) for values in papers]
+        for name in sets:
+            better = overview.sets[name].better_than
+            cells = _measured({system: values[name] for system, values in measured.items()}, better)
+            found.append((name, cells + (printed if name == collection else [Cell("–")] * len(papers))))
+        if len(sets) > 1:
+            means = {system: values[collection] for system, values in joined.items()}
+            found.append((collection, _measured(means) + printed))
+    last = _measured({system: average(values) for system, values in measured.items()})
+    every = overview.collections.keys()
+    last += [Cell(f"{average(values):.3f}" if values.keys() == every else "–") for values in papers]
     return [*found, (AVERAGE, last)]
+
+
+def _measured(values: Mapping[str, float], better: Callable[[str], str] = lambda _: "") -> list[Cell]:
+    """Cells of the systems measured here; `better` gives the letters of those that one is significantly better than."""
+    best = max(values.values())
+    return [Cell(f"{value:.4f}", value == best, better(system)) for system, value in values.items()]
 
 
 def notes(overview: Overview) -> list[str]:
@@ -38,13 +52,13 @@ def notes(overview: Overview) -> list[str]:
     one = next(iter(overview.sets.values()))
     told = [
         f"{metric_name(overview.metric)} on {len(overview.sets)} data sets; forums of one collection count as one in "
-        "the average.",
+        "the average, by their mean, which is not tested.",
         f"Letters behind a value: significantly better than those systems on that set ({one.test}, two-sided, "
         f"p < 0.05 after Holm's correction over all {one.tests:,} comparisons). The average is not tested.",
     ]
     if overview.left_out:
         told.append(f"Left out, since not every result has them: {', '.join(overview.left_out)}.")
-    papers = dict.fromkeys(line.source for found in overview.sets.values() for line in found.quoted)
+    papers = dict.fromkeys(line.source for lines in overview.lines.values() for line in lines)
     if papers:
         told.append(f"Quoted, not measured here, with models and training of their own: {'; '.join(papers)}.")
     return told

@@ -69,7 +69,9 @@ def overview_page(overview: Overview) -> str:
     lines = "".join(f"<p>{escaped(line)}</p>" for line in outcome(overview))
     body = []
     for name, cells in rows(overview):
-        title = escaped(name) if name == AVERAGE else f'<a href="{escaped(name)}/{PAGE}">{escaped(name)}</a>'
+        # Averages have no page of their own.
+        linked = name in overview.sets
+        title = f'<a href="{escaped(name)}/{PAGE}">{escaped(name)}</a>' if linked else escaped(name)
         mark = ' class="ours"' if name == AVERAGE else ""
         body.append(f'<tr{mark}><th scope="row">{title}</th>{"".join(map(cell, cells))}</tr>')
     told = "".join(f'<p class="note">{escaped(line)}</p>\n' for line in ["Highest of a row in bold.", *notes(overview)])

@@ -11,8 +11,8 @@ from typing import Any
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, read_run
-from dupmae.files import read_json
-from dupmae.suites.results import PER_QUERY_FILE, Values
+from dupmae.files import read_json, sha256
+from dupmae.suites.results import FILES, PER_QUERY_FILE, Values
 
 # Letters tell the systems apart in the tables.
 MOST = 26
@@ -140,7 +140,17 @@ def _read(file: Path, name: str) -> Result:
         raise DupmaeError(f"{broken} is not finite", where=file, fix="evaluate again")
     if result.values is not None:
         check_values(result, result.values, file.with_name(PER_QUERY_FILE))
+    _check_files(file, found.get(FILES, {}))
     return result
+
+
+def _check_files(file: Path, written: dict[str, str]) -> None:
+    """Refuse files that are not those written with metrics.json, such as rankings cut short."""
+    for name in (RUN_FILE, PER_QUERY_FILE):
+        beside = file.with_name(name)
+        if name in written and not (beside.is_file() and sha256(beside) == written[name]):
+            problem = f"is not the file that {METRICS_FILE} was written with"
+            raise DupmaeError(problem, where=beside, fix="keep the files of one evaluation together, or evaluate again")
 
 
 def _values(file: Path) -> Values | None:

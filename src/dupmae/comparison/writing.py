@@ -9,9 +9,8 @@ from dupmae.comparison.comparing import Comparison
 from dupmae.comparison.markup import latex, markdown
 from dupmae.comparison.page import compare_page
 from dupmae.comparison.results import Result, as_written
-from dupmae.evaluation.runs import write_run
 from dupmae.files import write_json, write_text
-from dupmae.suites.results import PER_QUERY_FILE
+from dupmae.suites.results import write
 
 PAGE, DATA, LATEX, MARKDOWN = "report.html", "comparison.json", "tables.tex", "tables.md"
 
@@ -28,9 +27,7 @@ def write_comparison(out: Path, comparison: Comparison, bm25: Result | None) -> 
     write_text(out / MARKDOWN, markdown(comparison))
     told = {DATA: "everything, with the values of every query", LATEX: "for a paper", MARKDOWN: "for a page"}
     if bm25 is not None:
-        write_run(bm25.run_file, bm25.rankings(), "bm25")
-        write_json(bm25.file.with_name(PER_QUERY_FILE), bm25.values)
-        write_json(bm25.file, as_written(bm25))
+        write(bm25.file.parent, as_written(bm25), bm25.values or {}, bm25.rankings(), "bm25")
         told[str(bm25.file.relative_to(out))] = "can be compared again"
     told |= charts.write_pictures(out, comparison)
     write_text(out / PAGE, compare_page(comparison))

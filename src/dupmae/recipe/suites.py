@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,17 @@ SuiteName = Literal[
     "sts",
     "senteval-transfer",
 ]
+
+
+RANKING = tuple(name for name in get_args(SuiteName) if name not in ("sts", "senteval-transfer"))
+# What only some suites read.
+READ_BY = {
+    "sets": ("beir", "sts", "senteval-transfer"),
+    "split": ("beir",),
+    "passage_words": ("msmarco-document",),
+    "folds": ("senteval-transfer",),
+    **dict.fromkeys(("depth", "shard", "shards", "keep_shards"), RANKING),
+}
 
 
 class SuiteOptions(Settings):
@@ -59,6 +70,13 @@ class EvaluateSuite(SuiteOptions):
         None, description="folder for the encoded passages; none: a folder RETRIEVER-shards beside the retriever"
     )
     keep_shards: bool = Field(True, description="leave the encoded passages for other suites of the same corpus")
+
+    @model_validator(mode="after")
+    def _read_by_the_suite(self) -> EvaluateSuite:
+        for name, suites in READ_BY.items():
+            if self.suite not in suites and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{self.suite} does not read {name}")
+        return self
 
 
 class PlanSuite(Settings):

@@ -14,26 +14,44 @@ from dupmae.files import write_json
 from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.suites.beir_sets import AVERAGES, FORUMS, KNOWN, MEASURES, SETS, find_sets, layout, open_set
-from dupmae.suites.retrieval import evaluate_collection
+from dupmae.suites.collections import Collection
+from dupmae.suites.retrieval import measured, prepared
 
 
-def evaluate_beir(settings: EvaluateSuite, retriever: Retriever, out: Path) -> dict[str, Any]:
-    """Measure every data set in a folder, and average over those that are whole.
-
-    Returns:
-        metrics (averages), sets (metrics, counts, licence of each), missing (published sets that are not there).
+def open_sets(settings: EvaluateSuite) -> dict[str, Collection]:
+    """The data sets in a folder, or those of `settings.sets`, by name.
 
     Raises:
-        DupmaeError: when there is no data set, one that was asked for is missing, or one is damaged.
+        DupmaeError: when there is none, one that was asked for is missing, or one is damaged or not whole.
     """
     if settings.data is None:
-        raise DupmaeError("data is not given", where="beir", fix=f"name a folder with {layout()}")
+        published = "; ".join(f"{name} {known.queries:,}/{known.documents:,}" for name, known in SETS.items())
+        fix = f"name a folder with {layout()}; test queries/documents of each: {published}"
+        raise DupmaeError("data is not given", where="beir", fix=fix)
     found = _chosen(find_sets(settings.data), settings)
+    return {name: open_set(name, folder, settings) for name, folder in found.items()}
+
+
+def evaluate_beir(
+    settings: EvaluateSuite, collections: dict[str, Collection], retriever: Retriever, out: Path
+) -> dict[str, Any]:
+    """Measure every data set, and average over them.
+
+    Returns:
+        metrics (averages), sets (metrics, counts, licence of each), official (whether all sets are), left_out (forums
+        that are in no average), missing (published sets that are not there).
+
+    Raises:
+        DupmaeError: when one is not whole, before the first is encoded.
+    """
+    ready = {}
+    for name, collection in collections.items():
+        own = settings.model_copy(update={"data": collection.corpus.parent})
+        ready[name] = prepared(own, collection, retriever, out / name)
     sets: dict[str, dict[str, Any]] = {}
-    for name, folder in found.items():
+    for name, one in ready.items():
         logger.info(f"-- {name}")
-        collection = open_set(name, folder, settings)
-        result = evaluate_collection(settings, collection, retriever, out / name)
+        result = measured(one, retriever)
         shown = {"metrics": result["metrics"], "counts": result["counts"], "official": result["official"]}
         sets[name] = shown | ({"licence": KNOWN[name].licence} if name in KNOWN else {})
     table = {name: told["metrics"] for name, told in sets.items()}
@@ -42,6 +60,8 @@ def evaluate_beir(settings: EvaluateSuite, retriever: Retriever, out: Path) -> d
         "metrics": averages(table, {name for name, told in sets.items() if told["official"]}),
         "main": MEASURES.main,
         "sets": sets,
+        "official": all(told["official"] for told in sets.values()),
+        "left_out": _left_out(table),
         "missing": _missing(table),
         "retriever": retriever.fingerprint(),
         "settings": settings.model_dump(mode="json"),
@@ -66,6 +86,12 @@ def averages(table: dict[str, dict[str, float]], official: Container[str]) -> di
         for title, names in wanted.items()
         for metric in (*MEASURES.graded, *MEASURES.binary)
     }
+
+
+def _left_out(table: dict[str, dict[str, float]]) -> list[str]:
+    """Forums that no average counts, since CQADupStack is the mean of all twelve."""
+    whole = _with_forums(table)
+    return [name for name in table if name.startswith("cqadupstack/")] if whole and "cqadupstack" not in whole else []
 
 
 def _missing(table: dict[str, dict[str, float]]) -> list[str]:

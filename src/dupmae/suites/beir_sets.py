@@ -118,6 +118,7 @@ def open_set(name: str, folder: Path, settings: EvaluateSuite) -> Collection:
         queries=queries,
         measures=MEASURES,
         qrels=qrels,
+        official=known is not None and len(queries) == known.queries,
         documents=None if known is None else known.documents,
         files=(corpus, topics, judgements),
         unit="documents",

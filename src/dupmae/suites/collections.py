@@ -73,6 +73,7 @@ class Collection:
         queries: the judged ones, id -> text.
         qrels: judgements; none where `answers` decide.
         answers: query id -> texts of which a passage must hold one.
+        official: whether queries and judgements have the official counts.
         documents: how many there are officially; None: nobody said.
         files: all that was read.
         grouped: whether a document has several passages and scores as its best.
@@ -87,6 +88,7 @@ class Collection:
     measures: Measures
     qrels: Qrels = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
+    official: bool = False
     documents: int | None = None
     files: tuple[Path, ...] = ()
     unit: str = "passages"
@@ -219,6 +221,7 @@ def open_collection(settings: EvaluateSuite) -> Collection:
         measures=suite.measures,
         qrels=qrels,
         answers=answers,
+        official=(len(queries), sum(map(len, qrels.values()))) == (suite.queries, suite.judgements),
         documents=suite.documents,
         files=tuple(paths),
         unit=suite.unit,

@@ -21,8 +21,10 @@ from dupmae.recipe.suites import EvaluateSuite
 from dupmae.suites.collections import Measures
 
 PER_QUERY_FILE = "per_query.json"
+# Entry of metrics.json: SHA-256 of the files that were written beside it.
+FILES = "files"
 # Raised when the same retriever, data and settings would give other numbers.
-VERSION = 1
+VERSION = 2
 
 Values = dict[str, dict[str, float]]
 """Metric -> query id -> value."""
@@ -47,7 +49,7 @@ def sha256_of(files: Sequence[Path]) -> dict[str, str]:
 
 
 def cached(out: Path, key: str, names: Sequence[str]) -> dict[str, Any] | None:
-    """The metrics in a folder when they are those of `key` and all files are there."""
+    """The metrics in a folder when they are those of `key` and all files are there as they were written."""
     if not all((out / name).is_file() for name in (METRICS_FILE, *names)):
         return None
     try:
@@ -55,6 +57,9 @@ def cached(out: Path, key: str, names: Sequence[str]) -> dict[str, Any] | None:
     except DupmaeError:
         return None
     if not isinstance(found, dict) or found.get("key") != key:
+        return None
+    if found.get(FILES) != sha256_of([out / name for name in names]):
+        logger.info(f"not as it was written, measured again: {out}")
         return None
     logger.info(f"measured before: {out / METRICS_FILE}")
     return found
@@ -86,8 +91,17 @@ def means(values: Values) -> dict[str, float]:
     return {metric: math.fsum(found.values()) / len(found) for metric, found in values.items()}
 
 
-def write(out: Path, result: dict[str, Any], values: Values, run: Mapping[str, Mapping[str, float]]) -> None:
-    """Write the results of a retrieval suite; metrics.json comes last and stands for all of them."""
-    write_run(out / RUN_FILE, run, TAG)
+def write(
+    out: Path, result: dict[str, Any], values: Values, run: Mapping[str, Mapping[str, float]], tag: str = TAG
+) -> dict[str, Any]:
+    """Write the results of a retrieval suite; gives what metrics.json says."""
+    write_run(out / RUN_FILE, run, tag)
     write_json(out / PER_QUERY_FILE, values)
-    write_json(out / METRICS_FILE, result)
+    return write_metrics(out, result, (RUN_FILE, PER_QUERY_FILE))
+
+
+def write_metrics(out: Path, result: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Write metrics.json, which comes last and holds the SHA-256 of the files beside it; gives what it says."""
+    whole = {**result, FILES: sha256_of([out / name for name in names])}
+    write_json(out / METRICS_FILE, whole)
+    return whole

@@ -1,9 +1,13 @@
-"""A retriever on a collection: encoded shard by shard, searched, measured, written."""
+"""A retriever on a collection: looked at, encoded shard by shard, searched, measured, written.
+
+`prepared` does all that can refuse a collection, `measured` the rest; `evaluate_collection` is both.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,41 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import ranking as best_first
 from dupmae.evaluation.runs import RUN_FILE
 from dupmae.files import remove_folder
-from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
+from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.search.engine import PATH
 from dupmae.suites.collections import Collection
 from dupmae.suites.ranking import Ranking, answered, search
 from dupmae.suites.results import PER_QUERY_FILE, Values, cached, key_of, means, measure, sha256_of, write
-from dupmae.suites.sharded import Shards, encode_corpus
+from dupmae.suites.sharded import Shards, Survey, encode_corpus, survey
 
 Result = dict[str, Any]
+# The options that rankings or their refusal depend on, with the depth.
+DECIDING = {"part", "official", "split", "passage_words", "shard", "batch_tokens"}
+# Raised when the same retriever and corpus would be encoded otherwise.
+SHARDS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A collection that can be measured on.
+
+    Attributes:
+        settings: those of the suite, `data` being the folder to find the collection in again.
+        out: folder for the results.
+        depth: passages kept per query.
+        data: SHA-256 of the collection's files.
+        key: fingerprint of all that decides the numbers.
+        found: what the corpus holds, or the result when it was measured before.
+    """
+
+    settings: EvaluateSuite
+    collection: Collection
+    out: Path
+    depth: int
+    data: dict[str, str]
+    key: str
+    found: Survey | Result
 
 
 def evaluate_collection(settings: EvaluateSuite, collection: Collection, retriever: Retriever, out: Path) -> Result:
@@ -30,48 +60,65 @@ def evaluate_collection(settings: EvaluateSuite, collection: Collection, retriev
         metrics, counts, retriever (SHA-256 of its files), data (the same of the data's), notes, settings, seconds.
 
     Raises:
-        DupmaeError: for data that is damaged or not whole, a depth that the metrics cannot be computed at, or when
-            the file system refuses.
+        DupmaeError: as `prepared`, or when the file system refuses.
     """
-    measures = collection.measures
-    depth = settings.depth or measures.deepest
-    if depth < measures.deepest:
-        problem = f"{collection.name} needs {measures.deepest:,} passages per query, not {depth:,}"
-        raise DupmaeError(problem, where="depth", fix=f"depth={measures.deepest} or more")
+    return measured(prepared(settings, collection, retriever, out), retriever)
+
+
+def prepared(settings: EvaluateSuite, collection: Collection, retriever: Retriever, out: Path) -> Prepared:
+    """Look through a collection before hours are spent on it.
+
+    Raises:
+        DupmaeError: for data that is damaged or not whole, or a depth that the metrics cannot be computed at.
+    """
+    deepest = collection.measures.deepest
+    depth = settings.depth or deepest
+    if depth < deepest:
+        problem = f"{collection.name} needs {deepest:,} passages per query, not {depth:,}"
+        raise DupmaeError(problem, where="depth", fix=f"depth={deepest} or more")
     data = sha256_of(collection.files)
-    options = settings.model_dump(mode="json", include=set(SuiteOptions.model_fields))
+    options = settings.model_dump(mode="json", include=DECIDING) | {"depth": depth}
     key = key_of(suite=collection.name, retriever=retriever.fingerprint(), data=data, options=options)
     known = cached(out, key, (RUN_FILE, PER_QUERY_FILE))
-    if known is not None:
-        return known
-    shards = _encoded(settings, collection, retriever, data)
+    found = survey(collection, official=settings.official) if known is None else known
+    return Prepared(settings, collection, out, depth, data, key, found)
+
+
+def measured(ready: Prepared, retriever: Retriever) -> Result:
+    """Encode, search, measure and write, unless that was done before."""
+    if not isinstance(ready.found, Survey):
+        return ready.found
+    settings, collection = ready.settings, ready.collection
+    shards = _encoded(settings, collection, retriever, ready.data, ready.found)
     logger.info(f"ranking {shards.passages:,} passages for {len(collection.queries):,} queries")
     begin = time.perf_counter()
     queries = retriever.encode_queries(list(collection.queries.values()), batch_tokens=settings.batch_tokens)
     positive = retriever.dimensions == 0 or settings.part == "sparse"
-    ranking = search(shards, collection, queries, depth, part=settings.part, positive=positive)
+    ranking = search(shards, collection, queries, ready.depth, part=settings.part, positive=positive)
     searching = time.perf_counter() - begin
     values = _values(collection, shards, ranking)
     result = {
         "suite": collection.name,
         "metrics": means(values),
-        "main": measures.main,
+        "main": collection.measures.main,
         "counts": _counts(collection, shards),
-        "official": settings.official and shards.documents == collection.documents,
+        "official": collection.official and shards.documents == collection.documents,
         "notes": list(collection.notes),
         "retriever": retriever.fingerprint(),
-        "data": data,
-        "settings": settings.model_dump(mode="json") | {"data": str(collection.corpus.parent), "out": str(out)},
+        "data": ready.data,
+        "settings": settings.model_dump(mode="json") | {"out": str(ready.out)},
         "seconds": {"encoding": shards.seconds, "encoded_passages": shards.encoded, "searching": searching},
-        "key": key,
+        "key": ready.key,
     }
-    write(out, result, values, ranking)
+    result = write(ready.out, result, values, ranking)
     if not settings.keep_shards:
         remove_folder(shards.folder)
     return result
 
 
-def _encoded(settings: EvaluateSuite, collection: Collection, retriever: Retriever, data: dict[str, str]) -> Shards:
+def _encoded(
+    settings: EvaluateSuite, collection: Collection, retriever: Retriever, data: dict[str, str], found: Survey
+) -> Shards:
     """The corpus encoded, in a folder that other suites of the same corpus use as well."""
     assert retriever.folder is not None, "its fingerprint was taken"
     home = settings.shards or settings.retriever.with_name(f"{settings.retriever.resolve().name}-shards")
@@ -79,15 +126,15 @@ def _encoded(settings: EvaluateSuite, collection: Collection, retriever: Retriev
     cut = {"passage_words": settings.passage_words} if collection.grouped else {}
     sizes = {"shard": settings.shard, "batch_tokens": settings.batch_tokens}
     fingerprint = retriever.fingerprint()
-    folder = home / key_of(retriever=fingerprint, corpus=corpus, **cut, **sizes)[:20]
+    folder = home / key_of(version=SHARDS_VERSION, retriever=fingerprint, corpus=corpus, **cut, **sizes)[:20]
     path = Path(os.path.relpath(retriever.folder.resolve(), (folder / "shard").resolve())).as_posix()
     return encode_corpus(
         folder,
         collection,
         retriever,
         record={PATH: path, **fingerprint},
+        found=found,
         block=settings.shard,
-        official=settings.official,
         batch_tokens=settings.batch_tokens,
     )
 

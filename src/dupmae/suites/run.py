@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
-from dupmae.suites.beir import evaluate_beir
+from dupmae.suites.beir import evaluate_beir, open_sets
 from dupmae.suites.collections import open_collection
 from dupmae.suites.results import out_folder
 from dupmae.suites.retrieval import evaluate_collection
-from dupmae.suites.similarity import evaluate_sts
-from dupmae.suites.transfer import evaluate_transfer
+from dupmae.suites.similarity import evaluate_sts, open_sts
+from dupmae.suites.transfer import evaluate_transfer, open_transfer
+
+# How the data of a suite is opened, and a retriever measured on it; the others are one collection each.
+SUITES: dict[str, tuple[Callable[[EvaluateSuite], Any], Callable[..., dict[str, Any]]]] = {
+    "beir": (open_sets, evaluate_beir),
+    "sts": (open_sts, evaluate_sts),
+    "senteval-transfer": (open_transfer, evaluate_transfer),
+}
 
 
 def evaluate_suite(settings: EvaluateSuite) -> dict[str, Any]:
@@ -20,10 +28,7 @@ def evaluate_suite(settings: EvaluateSuite) -> dict[str, Any]:
     Raises:
         DupmaeError: for a retriever or data that cannot be read, are missing, or are not whole.
     """
-    out = out_folder(settings)
-    several = {"beir": evaluate_beir, "sts": evaluate_sts, "senteval-transfer": evaluate_transfer}
-    if settings.suite in several:
-        return several[settings.suite](settings, Retriever.load(settings.retriever), out)
+    opening, evaluating = SUITES.get(settings.suite, (open_collection, evaluate_collection))
     # Data first: opening a model takes seconds, and most mistakes are in the data.
-    collection = open_collection(settings)
-    return evaluate_collection(settings, collection, Retriever.load(settings.retriever), out)
+    data = opening(settings)
+    return evaluating(settings, data, Retriever.load(settings.retriever), out_folder(settings))

@@ -1,15 +1,17 @@
 """The files of SentEval's transfer tasks, in SentEval's own layout or as tables with the label in front.
 
-`open_tasks` reads the tasks that are asked for. SentEval sorts the examples of a part by their number of words and
-then by label, which its folds depend on; so does this.
+`open_tasks` reads the tasks that are asked for. SentEval sorts the examples of a part by their number of words (in
+a pair by that of the first sentence, then the second) and then by label, which its folds depend on; so does this.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from dupmae.corpus.lines import read_lines
@@ -34,11 +36,12 @@ Parts = dict[str, list[Example]]
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its examples."""
+    """A task with its examples, and whether all parts have the official counts."""
 
     name: str
     parts: Parts
     files: tuple[Path, ...]
+    official: bool
     notes: tuple[str, ...] = ()
 
 
@@ -63,7 +66,7 @@ def open_tasks(settings: EvaluateSuite) -> list[Task]:
 
     Raises:
         DupmaeError: for an unknown task, data that is missing or damaged, or has not the official counts although
-            `settings.official` asks for them.
+            `settings.official` asks for them, or a training class with too few examples for the folds.
     """
     unknown = [name for name in settings.sets if name not in LAYOUTS]
     if unknown:
@@ -73,7 +76,10 @@ def open_tasks(settings: EvaluateSuite) -> list[Task]:
         files = [file for name in names for file in LAYOUTS[name][0].files()]
         raise DupmaeError("data is not given", where="senteval-transfer", fix=reads("senteval-transfer", files))
     folder = Folder(settings.data)
-    return [_open(folder, name, official=settings.official) for name in names]
+    tasks = [_open(folder, name, official=settings.official) for name in names]
+    for task in tasks:
+        _refuse_small(task, settings.folds)
+    return tasks
 
 
 def _open(folder: Folder, name: str, *, official: bool) -> Task:
@@ -92,8 +98,27 @@ def _open(folder: Folder, name: str, *, official: bool) -> Task:
             raise DupmaeError(problem, where=used[-1], fix=fix)
         if len({example.label for example in found}) < 2:
             raise DupmaeError(f"{name} has fewer than two classes", where=used[-1], fix="fetch the file again")
-        parts[part] = sorted(found, key=lambda example: (len(example.texts[0].split()), example.label))
-    return Task(name, parts, tuple(used), layout.notes)
+        parts[part] = sorted(found, key=lambda example: (*(len(t.split()) for t in example.texts), example.label))
+    whole = {part: len(found) for part, found in parts.items()} == layout.counts
+    return Task(name, parts, tuple(used), whole, layout.notes)
+
+
+def _refuse_small(task: Task, folds: int) -> None:
+    """Refuse a training class that cannot be dealt out to the folds.
+
+    Without a test part there are folds inside each fold, whose training part has up to two examples of a class fewer.
+
+    Raises:
+        DupmaeError: naming the class.
+    """
+    if "dev" in task.parts:
+        return
+    needed = folds if "test" in task.parts else folds + 2
+    label, count = min(Counter(example.label for example in task.parts["train"]).items(), key=itemgetter(1))
+    if count < needed:
+        has = f"{task.name} has {count} of class {label}"
+        problem = f"{folds} folds need {needed} training examples of each class, {has}"
+        raise DupmaeError(problem, where="folds", fix="give fewer folds or more data")
 
 
 def _of_class(label: int) -> Reader:

@@ -1,7 +1,7 @@
 """A corpus of any size, encoded shard by shard and searched shard by shard, in memory that does not grow with it.
 
-`encode_corpus` writes a folder of indexes, each whole or not at all, and goes on where it was stopped; `search` merges
-what each shard finds. The shards of a folder are those of one retriever and one corpus, by the folder's name.
+`survey` refuses a corpus that is not whole; `encode_corpus` writes a folder of indexes, each whole or not at all, and
+goes on where it was stopped. The shards of a folder are those of one retriever and one corpus, by the folder's name.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def encode_corpus(
     encoder: Encoder,
     *,
     record: Mapping[str, str],
+    found: Survey,
     block: int,
-    official: bool,
     batch_tokens: int | None = None,
 ) -> Shards:
     """Encode what is not encoded yet; memory holds one shard's texts.
@@ -141,12 +141,12 @@ def encode_corpus(
     Args:
         folder: for the shards of this retriever, corpus and block alone.
         record: what the indexes remember of the retriever.
+        found: what `survey` told of this collection; another suite may have encoded the same corpus, which says
+            nothing of what these queries ask for.
 
     Raises:
-        DupmaeError: as `survey`, and when the file system refuses.
+        DupmaeError: when the file system refuses.
     """
-    # Another suite may have encoded the same corpus: what its queries ask for says nothing of these.
-    found = survey(collection, official=official)
     if (folder / FINISHED).is_file():
         return Shards(folder, np.array(read_json(folder / FINISHED)), found.documents, found.missing)
     folder.mkdir(parents=True, exist_ok=True)

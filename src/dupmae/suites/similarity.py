@@ -17,13 +17,12 @@ from scipy.stats import spearmanr
 
 from dupmae.corpus.lines import read_lines
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.runs import METRICS_FILE
 from dupmae.files import write_json
-from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
+from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.suites.encoded_texts import Texts
 from dupmae.suites.places import File, Folder, reads
-from dupmae.suites.results import cached, key_of, sha256_of
+from dupmae.suites.results import cached, key_of, sha256_of, write_metrics
 
 PAIRS_FILE = "pairs.json"
 PROTOCOL = "Spearman x 100 of the cosine; the parts of a year concatenated (SimCSE's `all`), not averaged"
@@ -54,11 +53,17 @@ Parts = dict[str, list[Pair]]
 """Part of a task -> its pairs."""
 
 
-def evaluate_sts(settings: EvaluateSuite, retriever: Retriever, out: Path) -> dict[str, Any]:
-    """Measure all tasks, or those of `settings.sets`, and write metrics.json and pairs.json.
+@dataclass(frozen=True)
+class Task:
+    """A task with its pairs, the files they are from, and whether all parts have the official counts."""
 
-    Returns:
-        metrics (each task, and the mean of the seven when all are there), parts (each by itself), counts.
+    parts: Parts
+    files: tuple[Path, ...]
+    official: bool
+
+
+def open_sts(settings: EvaluateSuite) -> dict[str, Task]:
+    """Read all tasks, or those of `settings.sets`, by name.
 
     Raises:
         DupmaeError: for data that is missing, damaged, or has not the official counts although they are asked for.
@@ -71,13 +76,22 @@ def evaluate_sts(settings: EvaluateSuite, retriever: Retriever, out: Path) -> di
         raise DupmaeError("data is not given", where="sts", fix=reads("sts", _files(tasks)))
     folder = Folder(settings.data)
     sources = {task: _sources(folder, task) for task in tasks}
-    data = sha256_of([path for source in sources.values() for paths in source.values() for path in paths])
-    options = settings.model_dump(mode="json", include=set(SuiteOptions.model_fields))
+    return {task: _task(task, source, official=settings.official) for task, source in sources.items()}
+
+
+def evaluate_sts(settings: EvaluateSuite, tasks: dict[str, Task], retriever: Retriever, out: Path) -> dict[str, Any]:
+    """Measure the tasks and write metrics.json and pairs.json.
+
+    Returns:
+        metrics (each task, and the mean of the seven when all are there), parts (each by itself), counts.
+    """
+    data = sha256_of(list(dict.fromkeys(path for task in tasks.values() for path in task.files)))
+    options = settings.model_dump(mode="json", include={"part", "official", "batch_tokens"}) | {"tasks": list(tasks)}
     key = key_of(suite="sts", retriever=retriever.fingerprint(), data=data, options=options)
     known = cached(out, key, (PAIRS_FILE,))
     if known is not None:
         return known
-    pairs = {task: _read(task, source, official=settings.official) for task, source in sources.items()}
+    pairs = {name: task.parts for name, task in tasks.items()}
     every = [pair for parts in pairs.values() for found in parts.values() for pair in found]
     texts = Texts(
         retriever, [text for pair in every for text in (pair.left, pair.right)], settings.part, settings.batch_tokens
@@ -88,7 +102,7 @@ def evaluate_sts(settings: EvaluateSuite, retriever: Retriever, out: Path) -> di
         "protocol": PROTOCOL,
         **scores(pairs, said),
         "counts": {task: sum(map(len, parts.values())) for task, parts in pairs.items()},
-        "official": settings.official,
+        "official": all(task.official for task in tasks.values()),
         "retriever": retriever.fingerprint(),
         "data": data,
         "settings": settings.model_dump(mode="json"),
@@ -102,8 +116,7 @@ def evaluate_sts(settings: EvaluateSuite, retriever: Retriever, out: Path) -> di
         for task, parts in pairs.items()
     }
     write_json(out / PAIRS_FILE, told)
-    write_json(out / METRICS_FILE, result)
-    return result
+    return write_metrics(out, result, (PAIRS_FILE,))
 
 
 def scores(pairs: dict[str, Parts], said: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
@@ -188,9 +201,20 @@ def _benchmark(folder: Folder) -> list[Path]:
     return [path for path in found if path is not None] if all(found) else []
 
 
+def _task(name: str, source: dict[str, list[Path]], *, official: bool) -> Task:
+    parts = _read(name, source, official=official)
+    whole = {part: len(pairs) for part, pairs in parts.items()} == _counts(name)
+    return Task(parts, tuple(itertools.chain.from_iterable(source.values())), whole)
+
+
+def _counts(task: str) -> dict[str, int]:
+    """Official number of scored pairs of each part."""
+    single = {"STS-B": {"STS-B": STSB_PAIRS}, "SICK-R": {"SICK-R": SICK_PAIRS}}
+    return single.get(task) or YEARS[int(task[3:])]
+
+
 def _read(task: str, source: dict[str, list[Path]], *, official: bool) -> Parts:
-    wanted = {"STS-B": {"STS-B": STSB_PAIRS}, "SICK-R": {"SICK-R": SICK_PAIRS}}
-    counts = wanted.get(task) or YEARS[int(task[3:])]
+    counts = _counts(task)
     found = {}
     for part, paths in source.items():
         pairs = _pairs(task, paths)
@@ -245,6 +269,8 @@ def _pair(columns: Sequence[str], path: Path, line: int, gold: int, left: int, r
     try:
         score = float(columns[gold])
     except ValueError:
-        problem = f"the score {columns[gold]!r} is not a number"
-        raise DupmaeError(problem, where=path, line=line, fix="fetch the file again") from None
+        score = math.nan
+    if not math.isfinite(score):
+        problem = f"the score {columns[gold]!r} is not a finite number"
+        raise DupmaeError(problem, where=path, line=line, fix="fetch the file again")
     return Pair(columns[left], columns[right], score)

@@ -1,10 +1,12 @@
 """`senteval-transfer`: seven classification tasks on fixed sentence vectors (Conneau and Kiela 2018).
 
-Logistic regression with an L2 penalty, its strength C one of 2^-2 ... 2^3, chosen by SentEval's rules:
+Logistic regression with an L2 penalty, its strength C chosen by SentEval's rules:
 
-- MR, CR, SUBJ, MPQA: stratified cross-validation; in each fold C is chosen by another cross-validation inside the rest;
-- TREC, MRPC: C by cross-validation of the training part, then one test; MRPC's vectors are |u - v| and u * v;
-- SST2: C on the development part, then one test.
+- MR, CR, SUBJ, MPQA: stratified cross-validation; in each fold C (2^-2 ... 2^3) is chosen by another cross-validation
+  inside the rest;
+- TREC, MRPC: C (2^-1 ... 2^5) by cross-validation of the training part, then one test; MRPC's vectors are |u - v| and
+  u * v;
+- SST2: C (2^-2 ... 2^3) on the development part, then one test.
 
 scikit-learn fits (lbfgs, multinomial for TREC), which SentEval did with liblinear's one against the rest.
 """
@@ -25,16 +27,16 @@ from scipy.sparse import hstack, issparse
 
 from dupmae.console import Bar, progress
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.runs import METRICS_FILE
-from dupmae.files import write_json
-from dupmae.recipe.suites import EvaluateSuite, SuiteOptions
+from dupmae.recipe.suites import EvaluateSuite
 from dupmae.retriever import Retriever
 from dupmae.suites.encoded_texts import Texts
-from dupmae.suites.results import cached, key_of, sha256_of
+from dupmae.suites.results import cached, key_of, sha256_of, write_metrics
 from dupmae.suites.senteval import Example, Task, open_tasks
 
 PROTOCOL = "accuracy in per cent; logistic regression, C chosen by SentEval's cross-validation"
 STRENGTHS = [2.0**power for power in range(-2, 4)]
+# SentEval's KFoldClassifier, for a training and a test part, has a grid of its own.
+TRAIN_TEST_STRENGTHS = [2.0**power for power in range(-1, 6)]
 # SentEval's own; the folds depend on it.
 SEED = 1111
 # Accuracies that C is chosen by are rounded like SentEval's, so that ties are the same: the weakest C wins.
@@ -60,20 +62,25 @@ class Outcome:
     f1: float | None = None
 
 
-def evaluate_transfer(settings: EvaluateSuite, retriever: Retriever, out: Path) -> dict[str, Any]:
-    """Measure all tasks, or those of `settings.sets`, and write metrics.json.
+def open_transfer(settings: EvaluateSuite) -> list[Task]:
+    """Read the tasks.
+
+    Raises:
+        DupmaeError: as `open_tasks`, and when scikit-learn is not installed.
+    """
+    _sklearn()
+    return open_tasks(settings)
+
+
+def evaluate_transfer(settings: EvaluateSuite, tasks: list[Task], retriever: Retriever, out: Path) -> dict[str, Any]:
+    """Measure the tasks and write metrics.json.
 
     Returns:
         metrics (accuracy of each task, their mean when all seven are there), tasks (what else is known), counts.
-
-    Raises:
-        DupmaeError: for data that is missing, damaged, or has not the official counts although they are asked for, and
-            when scikit-learn is not installed.
     """
-    _sklearn()
-    tasks = open_tasks(settings)
     data = sha256_of(list(dict.fromkeys(path for task in tasks for path in task.files)))
-    options = settings.model_dump(mode="json", include=set(SuiteOptions.model_fields))
+    options = settings.model_dump(mode="json", include={"part", "official", "folds", "batch_tokens"})
+    options["tasks"] = [task.name for task in tasks]
     key = key_of(suite="senteval-transfer", retriever=retriever.fingerprint(), data=data, options=options)
     known = cached(out, key, ())
     if known is not None:
@@ -96,15 +103,14 @@ def evaluate_transfer(settings: EvaluateSuite, retriever: Retriever, out: Path) 
             for name, outcome in outcomes.items()
         },
         "counts": {task.name: {part: len(found) for part, found in task.parts.items()} for task in tasks},
-        "official": settings.official,
+        "official": all(task.official for task in tasks),
         "notes": [note for task in tasks for note in task.notes],
         "retriever": retriever.fingerprint(),
         "data": data,
         "settings": settings.model_dump(mode="json"),
         "key": key,
     }
-    write_json(out / METRICS_FILE, result)
-    return result
+    return write_metrics(out, result, ())
 
 
 def _measured(task: Task, settings: EvaluateSuite, retriever: Retriever, bar: Bar) -> Outcome:
@@ -134,7 +140,7 @@ def nested(vectors: Features, labels: Labels, folds: int, bar: Bar | None = None
     """Cross-validation with another one inside each fold to choose C."""
     development, test = [], []
     for train, held in _folds(labels, folds):
-        best, strength = chosen(partial(_cross_validated, vectors[train], labels[train], folds, bar))
+        best, strength = chosen(partial(_cross_validated, vectors[train], labels[train], folds, bar), STRENGTHS)
         development.append(best)
         test.append(_accuracy(vectors[train], labels[train], vectors[held], labels[held], strength, bar))
     return Outcome(_mean(test), _mean(development))
@@ -145,7 +151,7 @@ def train_test(
 ) -> Outcome:
     """C by cross-validation of the training part, then one test."""
     train = (vectors["train"], labels["train"])
-    best, strength = chosen(partial(_cross_validated, *train, folds, bar))
+    best, strength = chosen(partial(_cross_validated, *train, folds, bar), TRAIN_TEST_STRENGTHS)
     model = _fitted(*train, strength, bar)
     right = model.predict(vectors["test"])
     accuracy = 100 * float(np.mean(right == labels["test"]))
@@ -155,22 +161,23 @@ def train_test(
 def split(vectors: dict[str, Features], labels: dict[str, Labels], bar: Bar | None = None) -> Outcome:
     """C on the development part, then one test."""
     train = (vectors["train"], labels["train"])
-    best, strength = chosen(lambda c: _accuracy(*train, vectors["dev"], labels["dev"], c, bar))
+    best, strength = chosen(lambda c: _accuracy(*train, vectors["dev"], labels["dev"], c, bar), STRENGTHS)
     return Outcome(_accuracy(*train, vectors["test"], labels["test"], strength, bar), best)
 
 
-def chosen(accuracy: Callable[[float], float]) -> tuple[float, float]:
+def chosen(accuracy: Callable[[float], float], strengths: Sequence[float]) -> tuple[float, float]:
     """The best accuracy of all strengths, rounded, and the first strength that reaches it."""
-    found = [round(accuracy(strength), DIGITS) for strength in STRENGTHS]
-    return max(found), STRENGTHS[found.index(max(found))]
+    found = [round(accuracy(strength), DIGITS) for strength in strengths]
+    return max(found), strengths[found.index(max(found))]
 
 
 def fit_count(task: Task, folds: int) -> int:
     """Classifiers that a task takes."""
     if "dev" in task.parts:
         return len(STRENGTHS) + 1
-    inner = len(STRENGTHS) * folds + 1
-    return inner if "test" in task.parts else folds * inner
+    if "test" in task.parts:
+        return len(TRAIN_TEST_STRENGTHS) * folds + 1
+    return folds * (len(STRENGTHS) * folds + 1)
 
 
 def _cross_validated(vectors: Features, labels: Labels, folds: int, bar: Bar | None, strength: float) -> float:
