@@ -196,9 +196,8 @@ def _reached(run: Path, gpu: str, peak: float) -> float:
         DupmaeError: when its log does not say, or it ran on another kind of accelerator.
     """
     names = ("flops_per_second", "utilisation", "processes")
-    found = [[line.get(name) for name in names] for line in read_log(run)]
-    # A line without a rate has no step of its own: a run that was stopped wrote it on its return.
-    lines = [[float(value) for value in line] for line in found if all(is_number(value) and value for value in line)]
+    found = [[line.get(name, 0) for name in names] for line in read_log(run)]
+    lines = [line for line in found if all(is_number(value) and value for value in line)]
     if not lines:
         fix = "name the folder of a pre-training run of this version, or give utilisation=SHARE"
         raise DupmaeError(f"its log does not have {', '.join(names)}", where=run, fix=fix)

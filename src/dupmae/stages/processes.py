@@ -54,6 +54,11 @@ def total(values: Tensor, *, largest: bool = False) -> Tensor:
     return values
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether a flag is set in any process, on every process."""
+    return flag if count() == 1 else bool(total(torch.tensor([flag], dtype=torch.int32, device=device()), largest=True))
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor put together from its shards; every process has to call this."""
     tensor = tensor.detach()
