@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from dupmae.stages.prepare import prepare
 from tests.reference.tiny import sentences
 
 SHAPE = {"layers": 1, "hidden": 16, "heads": 2}
+TEXTS = sentences(120)
 
 
-def prepared(folder: Path) -> Path:
+def prepared(folder: Path, texts: Sequence[str] = TEXTS, **changes: Any) -> Path:
     """Shards of a few sentences."""
-    write_text(folder / "texts.txt", "\n".join(sentences(120)))
-    prepare(Prepare(inputs=[folder / "texts.txt"], out=folder / "data", vocabulary=150, max_length=32))
+    write_text(folder / "texts.txt", "\n".join(texts))
+    given = {"inputs": [folder / "texts.txt"], "out": folder / "data", "vocabulary": 150, "max_length": 32}
+    prepare(Prepare.model_validate({**given, **changes}))
     return folder / "data"
 
 

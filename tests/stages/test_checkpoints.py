@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from dupmae.errors import DupmaeError
-from dupmae.files import read_json, write_json
+from dupmae.files import read_json, sha256, write_json, write_text
 from dupmae.nn.objectives import DuplexMAE
 from dupmae.stages import checkpoints, training
 from dupmae.stages.pretrain import Pretrained, pretrain
+from dupmae.stages.training import LATER
+from tests.reference.tiny import sentences
 from tests.stages.checkpointed import SHAPE, at_step, names, prepared, settings, weights
 from tests.tiny import call
 
@@ -185,14 +187,40 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half(data: Path, tmp
 
 def test_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
     pretrain(settings(data, tmp_path / "run"))
+    # As many records by the same tokenizer, two words of each changed about.
+    texts = [" ".join([*text.split()[1::-1], *text.split()[2:]]) for text in sentences(120)]
+    changed = prepared(tmp_path, texts, tokenizer=str(data / "tokenizer"))
+    write_text(tmp_path / "pairs.csv", "\n".join(["sent0,sent1", *(f"{text[:9]},{text}" for text in texts[:9])]))
+    pairs = {"data": tmp_path / "pairs.csv", "query_length": 8, "passage_length": 16}
     for changes, message in (
         ({"seed": 1}, r"checkpoint-6: seed is 1, the run was started with 0 \(resume with the settings"),
         ({"batch_tokens": 128}, "batch_tokens is 128, the run was started with 256"),
+        ({"dtype": "bf16"}, "dtype is bf16, the run was started with fp32"),
+        ({"dropout": 0.2}, "dropout is 0.2, the run was started with None"),
+        ({"weight_decay": 0.1}, "weight_decay is 0.1, the run was started with 0.01"),
+        ({"contrastive": pairs}, "contrastive is {.*, the run was started with None"),
         ({"from_scratch": {**SHAPE, "layers": 2}}, "is of another model: .*layer.1.* differs"),
         ({"from_scratch": {**SHAPE, "hidden": 32}}, "is of another model"),
     ):
         with pytest.raises(DupmaeError, match=message):
             pretrain(settings(data, tmp_path / "run", resume=True, **changes))
+    shutil.copytree(data, tmp_path / "moved")
+    assert pretrain(settings(tmp_path / "moved", tmp_path / "run", resume=True)).steps == 6
+    with pytest.raises(DupmaeError, match=r"data is \['.{16}'\], the run was started with \['.{16}'\]"):
+        pretrain(settings(changed, tmp_path / "run", resume=True))
+
+
+def test_a_checkpoint_from_before_settings_were_compared_goes_on(data: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(data, run, steps=4))
+    folder = run / "checkpoint-4"
+    state, manifest = read_json(folder / "state.json"), read_json(folder / "manifest.json")
+    for name in LATER:
+        del state["settings"][name]
+    write_json(folder / "state.json", state)
+    manifest["sha256"]["state.json"] = sha256(folder / "state.json")
+    write_json(folder / "manifest.json", manifest)
+    assert pretrain(settings(data, run, resume=True)).log[-1]["step"] == 6
 
 
 def test_a_run_can_be_lengthened(data: Path, tmp_path: Path) -> None:

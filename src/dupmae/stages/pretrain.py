@@ -18,7 +18,7 @@ from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.models import new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.models import name_of, new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
@@ -32,6 +32,9 @@ from dupmae.stages.monitor import watcher
 from dupmae.stages.start import ENCODER, earlier_run, head_from_text, load_decoder
 from dupmae.stages.training import parameter_groups, steps_within, train
 from dupmae.stages.unified import PairedText, UnifiedSteps, unified_inputs
+
+# What a resumed run has to share with the first one, beside its precision and its data.
+SAME = {"seed", "batch_tokens", "objective", "masking", "weights", "dropout", "weight_decay"}
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def _plan(
         weights["bow"] = objective.bow_weight
     if settings.contrastive is not None:
         weights[TERM] = settings.contrastive.weight
-    described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking", "weights"})
+    described = settings.model_dump(mode="json", include=SAME)
     return Plan(
         out=settings.out,
         groups=groups,
@@ -217,9 +220,11 @@ def _plan(
         compile=settings.compile,
         same={
             **described,
+            "dtype": name_of(dtype),
             "records": [len(shards) for shards in corpora],
+            "data": [shards.manifest.fingerprint for shards in corpora],
             "tokenizer": corpora[0].manifest.tokenizer,
-            **({} if paired is None else {"contrastive": paired.same}),
+            "contrastive": None if paired is None else paired.same,
         },
         save_every=settings.save_every,
         checkpoints=True,

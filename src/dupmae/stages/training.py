@@ -28,6 +28,8 @@ SAVE_SECONDS = 600.0
 # An even number after the first: runs whose every second step is a heavier one are measured at their mean.
 MEASURED_STEPS = 5
 LOG_FILE = "log.jsonl"
+# Settings that are compared since checkpoints were first written: older ones do not have them.
+LATER = {"dtype", "dropout", "weight_decay", "data"}
 Lines = list[Line]
 
 
@@ -164,6 +166,8 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
 def _check_same(plan: Plan, found: Checkpoint) -> None:
     first = found.state["settings"]
     for name, value in json.loads(json.dumps(dict(plan.same))).items():
+        if name in LATER and name not in first:
+            continue
         if first.get(name) != value:
             problem = f"{name} is {value}, the run was started with {first.get(name)}"
             raise DupmaeError(problem, where=found.folder, fix="resume with the settings of the first run")
