@@ -54,7 +54,8 @@ def pretrain(settings: Pretrain) -> Pretrained:
     """
     processes.join()
     torch.manual_seed(settings.seed)
-    corpora = open_corpora(settings.data)
+    # Checksums are compared by one process of a machine: all of them read the same files.
+    corpora = processes.together(lambda: open_corpora(settings.data, verify=processes.first_of_node()))
     records = sum(map(len, corpora))
     tokenizer = corpora[0].tokenizer()
     earlier = None if settings.model is None else earlier_run(settings.model)
