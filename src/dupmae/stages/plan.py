@@ -206,4 +206,4 @@ def _reached(run: Path, gpu: str, peak: float) -> float:
         problem = f"its matrix products reached {measured / 1e12:.3g} TFLOP/s, {gpu} has {peak / 1e12:.3g}"
         fix = f"name a run on {gpu} in the same precision, or give utilisation=SHARE"
         raise DupmaeError(problem, where=run, fix=fix)
-    return median(rate / count for rate, _, count in lines)
+    return float(median(rate / count for rate, _, count in lines))

@@ -29,7 +29,7 @@ from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
 from dupmae.stages.loop import Plan
 from dupmae.stages.monitor import watcher
-from dupmae.stages.start import ENCODER, earlier_run, head_from_text, load_decoder
+from dupmae.stages.start import ENCODER, head_from_text, is_run, load_decoder
 from dupmae.stages.training import parameter_groups, steps_within, train
 from dupmae.stages.unified import PairedText, UnifiedSteps, unified_inputs
 
@@ -58,7 +58,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     corpora = processes.together(lambda: open_corpora(settings.data, verify=processes.first_of_node()))
     records = sum(map(len, corpora))
     tokenizer = corpora[0].tokenizer()
-    earlier = None if settings.model is None else earlier_run(settings.model)
+    earlier = Path(settings.model) if settings.model is not None and is_run(settings.model) else None
     backbone, brought = _backbone(settings, corpora, tokenizer, started=earlier is not None)
     dtype = resolve_dtype(settings.dtype)
 
