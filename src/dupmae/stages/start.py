@@ -86,13 +86,20 @@ def head_from_text(
     wanted: Literal["auto", "ridge", "keep"],
     brought: bool,
 ) -> None:
-    """Start the vocabulary head in closed form on the batches' text, where it is wanted and possible."""
+    """Start the vocabulary head in closed form on the batches' text, where it is wanted and possible.
+
+    A text counts once, so that no held-out token is among the others; a batch without a new one is the last.
+    """
     if wanted == "keep" or (wanted == "auto" and brought):
         return
     where = device()
     low = copy.deepcopy(backbone).to(where, dtype).eval()
     states, ids, tokens = [], [], 0
+    seen: set[bytes] = set()
     for batch in batches:
+        batch = _unseen(batch, seen)
+        if not len(batch["valid"]):
+            break
         valid = batch["valid"].to(where)
         with torch.inference_mode():
             hidden = low.hidden(batch["input_ids"].to(where), valid)
@@ -107,3 +114,14 @@ def head_from_text(
         f"vocabulary head started in closed form on {tokens:,} tokens: names {figures['accuracy']:.1%} of held-out "
         f"tokens, cross-entropy {figures['cross_entropy']:.2f}"
     )
+
+
+def _unseen(batch: dict[str, Tensor], seen: set[bytes]) -> dict[str, Tensor]:
+    """The rows of a batch whose text did not come before; their texts are added to those seen."""
+    rows = []
+    for row, (ids, valid) in enumerate(zip(batch["input_ids"], batch["valid"], strict=True)):
+        text = ids[valid].numpy().tobytes()
+        if text not in seen:
+            seen.add(text)
+            rows.append(row)
+    return {name: batch[name][rows] for name in ("input_ids", "valid", "special")}
