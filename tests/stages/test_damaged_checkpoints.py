@@ -83,6 +83,8 @@ def test_a_run_without_a_whole_checkpoint_is_left_as_it_is(
     shutil.copytree(whole, run)
     flip(run / "checkpoint-6" / "optimizer.safetensors")
     (run / "checkpoint-4" / "state.json").unlink()
+    (run / ".checkpoint-2.999999.old").mkdir()
+    (run / ".checkpoint-2.999999.old" / "state.json").write_text("{}")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     words = ["--data", data, "--out", run, "--steps", 6, "--resume", "batch_tokens=256", "dtype=fp32"]
     assert call("pretrain", *words, *(f"from_scratch.{name}={value}" for name, value in SHAPE.items())) == 2

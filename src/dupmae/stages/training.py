@@ -143,7 +143,6 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
     found: Checkpoint | None = None
     if processes.rank() == 0:
         plan.out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(plan.out)
         if plan.resume:
             found = checkpoints.latest(plan.out)
             told = (
@@ -155,6 +154,7 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
         elif checkpoints.listed(plan.out):
             fix = "resume=true, or another out"
             raise DupmaeError("holds checkpoints of an earlier run", where=plan.out, fix=fix)
+        remove_leftovers(plan.out)
         if found is not None:
             _check_same(plan, found)
             checkpoints.load_model(found, model)
