@@ -127,18 +127,51 @@ def test_visibility_rate_and_spread(rate: float, unit: Unit) -> None:
     assert float(agree) == pytest.approx(rate**2 + (1 - rate) ** 2, abs=0.02)
 
 
+def same_text(length: int, count: int) -> Layout:
+    """One text, as many times as there are draws."""
+    layout = layout_of(wide_batch(1, length))
+    return Layout(*(part.expand(count, -1).contiguous() for part in (layout.words, layout.ordinary, layout.valid)))
+
+
+def flags_of(layout: Layout) -> tuple[list[bool], list[bool], list[bool]]:
+    """Word starts, ordinary positions and valid ones of the first text."""
+    words = layout.words[0].tolist()
+    starts = [place == 0 or words[place - 1] != word for place, word in enumerate(words)]
+    return starts, layout.ordinary[0].tolist(), layout.valid[0].tolist()
+
+
 @pytest.mark.parametrize("unit", ["word", "token"])
-def test_reference_visibility_has_the_same_distribution(unit: Unit) -> None:
-    batch, words = wide_batch(1, 20), random.Random(0)
-    layout = layout_of(batch)
-    starts, usual, valid = (t[0].tolist() for t in (batch["word_starts"], layout.ordinary, layout.valid))
-    draws = [reference.visibility(starts, usual, valid, 0.5, unit, words) for _ in range(400)]
-    ours = [decoder_visibility(layout, 0.5, unit, source(layout, 0, step))[0] for step in range(400)]
-    expected, found = torch.tensor(draws).double().mean(0), torch.stack(ours).double().mean(0)
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.7])
+def test_visibility_has_its_exact_distribution(unit: Unit, rate: float) -> None:
+    """Every unit is hidden by a draw of its own: means and variances of a row's sight, to 5 standard errors."""
+    draws, length = 20_000, 20
+    layout = same_text(length, draws)
+    found = decoder_visibility(layout, rate, unit, source(layout, 0)).double()
+    starts, usual, valid = flags_of(layout)
+    slow = random.Random(0)
+    looped = [reference.visibility(starts, usual, valid, rate, unit, slow) for _ in range(1000)]
+    units = reference.words_of(starts) if unit == "word" else [[place] for place in range(length)]
     # Row 0 carries no label; ours lets it see position 1 so that no row is ever empty.
-    assert float((expected - found)[1:].abs().max()) < 0.17
-    assert ((expected == 0) == (found == 0))[1:].all()
-    assert ((expected == 1) == (found == 1))[1:].all()
+    for row in range(1, length):
+        seen = torch.tensor([0.0 if p == row else 1 - rate if usual[p] else float(valid[p]) for p in range(length)])
+        for drawn in (found[:, row], torch.tensor([each[row] for each in looped]).double()):
+            error = (seen * (1 - seen) / len(drawn)).sqrt()
+            assert ((drawn.mean(0) - seen).abs() <= 5 * error).all()
+        sizes = [sum(usual[place] and place != row for place in each) for each in units]
+        variance = rate * (1 - rate) * sum(size**2 for size in sizes)
+        assert float(found[:, row].sum(1).var()) == pytest.approx(variance, rel=0.06)
+
+
+def test_rows_hide_as_many_as_the_authors_in_the_mean_with_a_larger_variance() -> None:
+    layout = same_text(82, 4000)
+    starts, usual, _ = flags_of(layout)
+    ordinary = layout.ordinary[0]
+    ours = (~decoder_visibility(layout, 0.5, "word", source(layout, 0)))[:, 0, ordinary][:, 1:].sum(1).double()
+    slow = random.Random(0)
+    drawn = [reference.budgeted_hiding(starts, usual, 0.5, slow) for _ in range(4000)]
+    theirs = torch.tensor(drawn)[:, ordinary][:, 1:].sum(1).double()
+    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=1.5)
+    assert float(ours.var()) > 10 * float(theirs.var())
 
 
 def test_corruption_shares() -> None:

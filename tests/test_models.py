@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from dupmae.errors import DupmaeError
-from dupmae.models import open_backbone
+from dupmae.models import open_backbone, resolve_dtype
 from dupmae.nn.backbone import FAMILIES
 from dupmae.nn.head_start import start_head
 from tests.reference.tiny import KINDS, VOCABULARY, tiny_model
@@ -78,3 +78,12 @@ def test_folders_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DupmaeError, match="no model can be loaded"):
         open_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_emulated_bfloat16_is_none(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch says of an A100 and of a V100 or T4."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert resolve_dtype("auto") == (torch.bfloat16 if native else torch.float32)
+    assert resolve_dtype("bf16") == torch.bfloat16

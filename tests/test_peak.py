@@ -27,3 +27,20 @@ def test_the_peak_is_at_least_what_a_plain_loop_reaches(monkeypatch: pytest.Monk
     assert plain / 3 < peak < 1e15
     assert torch.get_rng_state().equal(state)
     assert set(SIZE) == {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_products_are_of_random_numbers(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.Tensor] = []
+    multiply = torch.mm
+
+    def keeps(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        given.extend([left, right])
+        return multiply(left, right)
+
+    monkeypatch.setattr(torch, "mm", keeps)
+    matmul_peak(dtype)
+    for factor in given:
+        assert factor.dtype == dtype
+        assert float(factor.float().mean()) == pytest.approx(0, abs=0.1)
+        assert float(factor.float().std()) == pytest.approx(1, abs=0.1)

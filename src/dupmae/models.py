@@ -91,12 +91,26 @@ def new_backbone(shape: FromScratch, tokenizer: Any, max_length: int) -> Backbon
     return Backbone(BertForMaskedLM(config))
 
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
 def resolve_dtype(name: str) -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it natively: recent CUDA, CPUs with AVX512-BF16 or AMX."""
     if name == "auto":
-        capable = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+        capable = _cuda_has_bf16() if torch.cuda.is_available() else _cpu_has_bf16()
         return torch.bfloat16 if capable else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
+    return DTYPES[name]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """What a setting calls a precision."""
+    return next(name for name, value in DTYPES.items() if value is dtype)
+
+
+def _cuda_has_bf16() -> bool:
+    # V100 and T4 emulate it, slower than float32.
+    capable: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+    return capable
 
 
 def _cpu_has_bf16() -> bool:

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, PreTrainedTokenizerFast
 
+from dupmae.corpus import tokenizers
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer, train_wordpiece
 from dupmae.errors import DupmaeError
 from tests.tiny_tokenizers import TOKENIZERS
@@ -33,6 +34,16 @@ def test_training_gives_the_same_ids_in_every_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     texts = [f"word{n} of the {n % 7} kinds" for n in range(300)]
     assert done.stdout == fingerprint(train_wordpiece(texts, 90)) + "\n"
+
+
+def test_training_holds_so_many_characters_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"word{n} of the {n % 7} kinds" for n in range(300)]
+    enough = sum(map(len, texts[:100])) + 3
+    monkeypatch.setattr(tokenizers, "MOST_TRAINING_CHARACTERS", enough)
+    source = iter(texts)
+    limited = train_wordpiece(source, 90)
+    assert next(source) == texts[101]
+    assert fingerprint(limited) == fingerprint(train_wordpiece([*texts[:100], texts[100][:3]], 90))
 
 
 def test_training_on_nothing_is_refused() -> None:

@@ -69,3 +69,17 @@ def visibility(
         visible[row] = False
         rows.append(visible)
     return rows
+
+
+def budgeted_hiding(word_starts: Flags, ordinary: Flags, rate: float, source: random.Random) -> list[bool]:
+    """A hiding pattern as the author code draws it: shuffled words while they fit round(rate * length) tokens."""
+    words = [[p for p in word if ordinary[p]] for word in words_of(word_starts)]
+    words = [word for word in words if word]
+    source.shuffle(words)
+    budget = max(1, round(rate * len(ordinary)))
+    hidden = [False] * len(ordinary)
+    for word in words:
+        if sum(hidden) + len(word) <= budget:
+            for position in word:
+                hidden[position] = True
+    return hidden

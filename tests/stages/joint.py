@@ -31,8 +31,8 @@ def run(settings: dict[str, Any]) -> None:
     kept: dict[str, Tensor] = {}
     gradients = Loop._gradients
 
-    def keep(self: Loop) -> Any:
-        found = gradients(self)
+    def keep(self: Loop, stop: Any) -> Any:
+        found = gradients(self, stop)
         if not kept:
             for name, parameter in self.inner.named_parameters():
                 # What turns states into the vectors of the contrastive term is not trained.

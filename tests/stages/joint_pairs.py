@@ -24,8 +24,8 @@ def run(settings: dict[str, Any]) -> None:
     kept: dict[str, Tensor] = {}
     gradients = Loop._gradients
 
-    def keep(self: Loop) -> Any:
-        found = gradients(self)
+    def keep(self: Loop, stop: Any) -> Any:
+        found = gradients(self, stop)
         if not kept:
             named = self.inner.named_parameters()
             kept.update({name: value.grad.clone() for name, value in named if value.grad is not None})

@@ -1,4 +1,4 @@
-"""Checkpoints: damage is found and stepped over, a stop saves, bad weights and full disks cost nothing saved."""
+"""Checkpoints: a stop saves, bad weights and full disks cost nothing saved, other settings are refused."""
 
 from __future__ import annotations
 
@@ -15,18 +15,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dupmae.batches import PretrainingSteps
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, sha256, write_json, write_text
 from dupmae.nn.objectives import DuplexMAE
-from dupmae.recipe import Prepare, Pretrain
 from dupmae.stages import checkpoints, training
-from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
+from dupmae.stages.training import LATER
 from tests.reference.tiny import sentences
+from tests.stages.checkpointed import SHAPE, at_step, names, prepared, settings, weights
 from tests.tiny import call
-
-SHAPE = {"layers": 1, "hidden": 16, "heads": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +33,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    write_text(folder / "texts.txt", "\n".join(sentences(120)))
-    prepare(Prepare(inputs=[folder / "texts.txt"], out=folder / "data", vocabulary=150, max_length=32))
-    return folder / "data"
-
-
-def settings(data: Path, out: Path, **changes: Any) -> Pretrain:
-    values = {"data": data, "out": out, "from_scratch": SHAPE, "batch_tokens": 256, "dtype": "fp32", "log_every": 3}
-    return Pretrain.model_validate({**values, "steps": 6, "save_every": 2, **changes})
-
-
-def weights(run: Path) -> str:
-    return sha256(run / "encoder" / "model.safetensors")
-
-
-def names(run: Path) -> list[str]:
-    return sorted(path.name for path in run.iterdir() if path.name != "tensorboard")
+    return prepared(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -71,53 +52,6 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> C
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Do something just before the batch of a step (counted from 0) is read."""
-    read = PretrainingSteps.__getitem__
-
-    def reads(self: PretrainingSteps, wanted: int) -> dict[str, Tensor]:
-        if wanted == step:
-            act()
-        return read(self, wanted)
-
-    monkeypatch.setattr(PretrainingSteps, "__getitem__", reads)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "a flipped bit": lambda folder: flip(folder / "optimizer.safetensors"),
-    "a cut file": lambda folder: os.truncate(folder / "model.safetensors", 1000),
-    "a missing file": lambda folder: (folder / "state.json").unlink(),
-    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
-    "an empty manifest": lambda folder: write_json(folder / "manifest.json", {}),
-    "a short manifest": lambda folder: write_json(folder / "manifest.json", {"sha256": {}}),
-    "half a manifest": lambda folder: (folder / "manifest.json").write_text("{"),
-    "nothing but a folder": lambda folder: [path.unlink() for path in folder.iterdir()],
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_checkpoint_is_stepped_over(
-    data: Path, whole: Path, tmp_path: Path, kind: str, told: Callable[[], list[str]]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(whole, run)
-    DAMAGES[kind](run / "checkpoint-6")
-    pretrain(settings(data, run, resume=True))
-    lines = told()
-    (damaged,) = [line for line in lines if ": damaged checkpoint" in line]
-    assert damaged.startswith(f"{run / 'checkpoint-6'}: damaged checkpoint, the one before is used (")
-    assert lines.index(damaged) < lines.index(f"resuming from {run / 'checkpoint-4'}")
-    assert names(run) == names(whole)
-    assert weights(run) == weights(whole)
-    assert checkpoints.damage(run / "checkpoint-6") is None
-
-
 def test_a_run_killed_before_it_deleted_old_checkpoints_deletes_them(data: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
@@ -126,18 +60,6 @@ def test_a_run_killed_before_it_deleted_old_checkpoints_deletes_them(data: Path,
     pretrain(settings(data, run, resume=True))
     assert names(run) == names(whole)
     assert weights(run) == weights(whole)
-
-
-def test_a_later_damaged_checkpoint_does_not_push_out_good_ones(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    pretrain(settings(data, run))
-    flip(run / "checkpoint-6" / "model.safetensors")
-    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(SystemExit):
-        pretrain(settings(data, run, resume=True))
-    assert [path.name for path in checkpoints.listed(run)] == ["checkpoint-4", "checkpoint-5"]
 
 
 def test_resume_without_a_checkpoint_starts_at_the_beginning(
@@ -265,14 +187,40 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half(data: Path, tmp
 
 def test_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
     pretrain(settings(data, tmp_path / "run"))
+    # As many records by the same tokenizer, two words of each changed about.
+    texts = [" ".join([*text.split()[1::-1], *text.split()[2:]]) for text in sentences(120)]
+    changed = prepared(tmp_path, texts, tokenizer=str(data / "tokenizer"))
+    write_text(tmp_path / "pairs.csv", "\n".join(["sent0,sent1", *(f"{text[:9]},{text}" for text in texts[:9])]))
+    pairs = {"data": tmp_path / "pairs.csv", "query_length": 8, "passage_length": 16}
     for changes, message in (
         ({"seed": 1}, r"checkpoint-6: seed is 1, the run was started with 0 \(resume with the settings"),
         ({"batch_tokens": 128}, "batch_tokens is 128, the run was started with 256"),
+        ({"dtype": "bf16"}, "dtype is bf16, the run was started with fp32"),
+        ({"dropout": 0.2}, "dropout is 0.2, the run was started with None"),
+        ({"weight_decay": 0.1}, "weight_decay is 0.1, the run was started with 0.01"),
+        ({"contrastive": pairs}, "contrastive is {.*, the run was started with None"),
         ({"from_scratch": {**SHAPE, "layers": 2}}, "is of another model: .*layer.1.* differs"),
         ({"from_scratch": {**SHAPE, "hidden": 32}}, "is of another model"),
     ):
         with pytest.raises(DupmaeError, match=message):
             pretrain(settings(data, tmp_path / "run", resume=True, **changes))
+    shutil.copytree(data, tmp_path / "moved")
+    assert pretrain(settings(tmp_path / "moved", tmp_path / "run", resume=True)).steps == 6
+    with pytest.raises(DupmaeError, match=r"data is \['.{16}'\], the run was started with \['.{16}'\]"):
+        pretrain(settings(changed, tmp_path / "run", resume=True))
+
+
+def test_a_checkpoint_from_before_settings_were_compared_goes_on(data: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(data, run, steps=4))
+    folder = run / "checkpoint-4"
+    state, manifest = read_json(folder / "state.json"), read_json(folder / "manifest.json")
+    for name in LATER:
+        del state["settings"][name]
+    write_json(folder / "state.json", state)
+    manifest["sha256"]["state.json"] = sha256(folder / "state.json")
+    write_json(folder / "manifest.json", manifest)
+    assert pretrain(settings(data, run, resume=True)).log[-1]["step"] == 6
 
 
 def test_a_run_can_be_lengthened(data: Path, tmp_path: Path) -> None:

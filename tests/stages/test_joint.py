@@ -19,7 +19,7 @@ from dupmae.stages import checkpoints
 from dupmae.stages.prepare import prepare
 from tests import warm
 from tests.reference.tiny import sentences
-from tests.stages import joint
+from tests.stages import joint, opened
 from tests.stages.joint import run
 
 STEPS = 4
@@ -177,3 +177,21 @@ def test_only_the_first_process_writes(folder: Path) -> None:
     first, second = (json.loads((folder / f"written-{rank}.json").read_text()) for rank in (0, 1))
     assert any("model.safetensors" in path or "checkpoint" in path for path in first)
     assert second == []
+
+
+def test_the_first_process_of_a_machine_checks_the_shards_for_all(folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder / "data", damaged)
+    file = damaged / "shard-00000.arrow"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    whole = {**settings(tmp_path, "run"), "data": str(folder / "data"), "steps": 1}
+    launch(tmp_path, [whole, {**whole, "out": str(tmp_path / "none"), "data": str(damaged)}], main=opened.main)
+    first, second = (json.loads((tmp_path / f"opened-{rank}.json").read_text()) for rank in (0, 1))
+    assert first[0]["sums"] == 2
+    assert first[1]["sums"] >= 1
+    assert [told["sums"] for told in second] == [0, 0]
+    assert first[0]["error"] is second[0]["error"] is None
+    assert first[1]["error"] == second[1]["error"]
+    assert first[1]["error"].startswith(f"{file}: its bytes are not those that were written (run dupmae prepare")

@@ -59,6 +59,7 @@ def test_every_line_says_how_fast_and_how_long(data: Path, tmp_path: Path) -> No
     for line in log:
         assert 0 < line["utilisation"] < 1
         assert line["flops_per_second"] == pytest.approx(line["utilisation"] * 1e12)
+        assert line["processes"] == 1
         assert 0 <= line["padding_share"] < 0.1
         assert not PROBED & set(line)
     assert log[0]["seconds_left"] > log[-1]["seconds_left"] == 0

@@ -19,6 +19,7 @@ from dupmae.stages.prepare import prepare
 from tests.reference.tiny import sentences, tiny_folder
 from tests.tiny import call
 
+DOCS = Path(__file__).parents[2] / "docs"
 PRETRAINING = [*RECIPES.glob("retromae-*.yaml"), *RECIPES.glob("dupmae-msmarco.yaml")]
 
 
@@ -51,16 +52,35 @@ def test_what_was_not_measured_is_called_assumed() -> None:
     assert done.cost is None
 
 
+def write_log(run: Path, rates: list[float], peak: float, processes: int = 1) -> None:
+    """The log of a run that did so many operations a second, where matrix products reach `peak` in each process."""
+    lines = [
+        {"step": step, "flops_per_second": rate, "utilisation": rate / peak / processes, "processes": processes}
+        for step, rate in enumerate(rates, 1)
+    ]
+    write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
 def test_a_measured_run_replaces_the_assumption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [{"step": step, "utilisation": value} for step, value in enumerate([0.1, 0.43, 0.41, 0.42], 1)]
-    write_text(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    done = plan(settings(like=tmp_path))
-    assert (done.utilisation, done.utilisation_source) == (pytest.approx(0.415), "measured")
+    """Time is work over what each process of the run did, whatever peak its utilisation was reckoned with."""
+    for peak in (989e12, 600e12):
+        write_log(tmp_path, [100e12, 430e12, 410e12, 420e12], peak, processes=2)
+        done = plan(settings(like=tmp_path, count=4))
+        assert done.hours == pytest.approx(done.flops / (4 * 415e12 / 2) / 3600)
+        assert (done.utilisation, done.utilisation_source) == (pytest.approx(415 / 2 / 989), "measured")
+    write_log(tmp_path, [1e11], peak=2.5e11)
     monkeypatch.setattr("dupmae.peak.matmul_peak", lambda dtype: 4e11)
     here = plan(settings(gpu="cpu", like=tmp_path))
     assert (here.peak, here.peak_source) == (4e11, "measured")
-    write_text(tmp_path / "log.jsonl", '{"step": 1, "loss": 2}\n')
-    with pytest.raises(DupmaeError, match="has no utilisation"):
+    assert here.hours == pytest.approx(here.flops / 1e11 / 3600)
+
+
+def test_a_run_that_says_nothing_of_this_accelerator_is_refused(tmp_path: Path) -> None:
+    write_log(tmp_path, [4e11], peak=8e11)
+    with pytest.raises(DupmaeError, match=r"reached 0.8 TFLOP/s, h100 has 989 \(name a run on h100 in the same"):
+        plan(settings(like=tmp_path))
+    write_text(tmp_path / "log.jsonl", '{"step": 1, "flops_per_second": 4e14, "utilisation": 0.6}\n')
+    with pytest.raises(DupmaeError, match="its log does not have flops_per_second, utilisation, processes"):
         plan(settings(like=tmp_path))
 
 
@@ -107,7 +127,10 @@ def test_the_recipes_load_and_plan(path: Path, capsys: pytest.CaptureFixture[str
     assert call("plan", path, "epochs=1", "--count", "16", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["flops"] == pytest.approx(sum(result["parts"].values()))
-    assert result["next"].startswith("torchrun --nnodes 2 --nproc-per-node 8 -m dupmae pretrain")
+    launcher = result["next"].removesuffix(" -m dupmae pretrain --recipe RECIPE")
+    assert launcher.replace("--nnodes 2 ", "--nnodes 4 ") in (DOCS / "scaling-out.md").read_text(encoding="utf-8")
+    assert call("plan", path, "epochs=1", "--count", "12", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["next"].startswith("torchrun --nnodes 2 --nproc-per-node 6 --rdzv-")
     assert result["cost"] is None
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from dupmae.batches import PretrainingSteps
+from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
@@ -203,9 +204,29 @@ def test_an_earlier_run_goes_on_with_its_decoder(data: Path, tmp_path: Path) -> 
         torch.testing.assert_close(now[name], weight, rtol=0, atol=1e-4)
 
 
-def test_a_run_without_decoder_gives_its_encoder(data: Path, tmp_path: Path) -> None:
+def test_a_run_without_decoder_gives_its_encoder(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger, "propagate", True)
     pretrain(settings(data, tmp_path / "mlm", steps=2, objective={"kind": "mlm"}))
     assert pretrain(settings(data, tmp_path / "next", steps=2, model=str(tmp_path / "mlm"))).steps == 2
+    assert f"{tmp_path / 'mlm'}: its checkpoint has no decoder, the decoder starts anew" in caplog.messages
+    shutil.rmtree(tmp_path / "next" / "checkpoint-2")
+    caplog.clear()
+    chosen = {"steps": 2, "model": str(tmp_path / "next")}
+    assert pretrain(settings(data, tmp_path / "last", **chosen)).steps == 2
+    assert f"{tmp_path / 'next'}: no checkpoint is left, the decoder starts anew" in caplog.messages
+    caplog.clear()
+    pretrain(settings(data, tmp_path / "none", **chosen, objective={"kind": "mlm"}))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_run_that_has_not_ended_is_no_model(data: Path, tmp_path: Path) -> None:
+    pretrain(settings(data, tmp_path / "run", steps=2))
+    shutil.rmtree(tmp_path / "run" / "encoder")
+    message = r"run: is a run that has not ended: .* and no encoder/ \(go on with that run first, .* --resume\)"
+    with pytest.raises(DupmaeError, match=message):
+        pretrain(settings(data, tmp_path / "next", steps=2, model=str(tmp_path / "run")))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

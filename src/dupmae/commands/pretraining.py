@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # GPUs of a common node.
 NODE = 8
+RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id dupmae"
 
 
 def prepare(settings: recipe.Prepare) -> Outcome:
@@ -64,8 +65,10 @@ def plan(settings: recipe.Plan) -> Outcome:
     lines = [f"{name:<12} {told}" for name, told in rows.items()]
     after = command_line("pretrain", "--recipe", "RECIPE")
     if settings.count > 1:
-        nodes = f"--nnodes {-(-settings.count // NODE)} " if settings.count > NODE else ""
-        after = f"torchrun {nodes}--nproc-per-node {min(settings.count, NODE)} -m {after}"
+        nodes = -(-settings.count // NODE)
+        # As docs/scaling-out.md has it: nodes find each other at one of them.
+        meeting = f"--nnodes {nodes} --nproc-per-node {-(-settings.count // nodes)} {RENDEZVOUS}"
+        after = f"torchrun {meeting if nodes > 1 else f'--nproc-per-node {settings.count}'} -m {after}"
     return Outcome({**result, "next": after}, "\n".join([*lines, f"next: {after}"]))
 
 

@@ -9,13 +9,16 @@ from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
 
 
-def open_corpora(paths: Sequence[Path]) -> list[Shards]:
+def open_corpora(paths: Sequence[Path], *, verify: bool = True) -> list[Shards]:
     """Open shard folders that one model can be trained on.
+
+    Args:
+        verify: as for `Shards.open`.
 
     Raises:
         DupmaeError: when one of them cannot be opened, or was made with another tokenizer than the first.
     """
-    corpora = [Shards.open(path) for path in paths]
+    corpora = [Shards.open(path, verify=verify) for path in paths]
     for shards in corpora[1:]:
         if shards.manifest.tokenizer != corpora[0].manifest.tokenizer:
             problem = f"was made with another tokenizer than {corpora[0].path}"

@@ -6,6 +6,7 @@ row: `input_ids` list<int32> and `word_starts` list<uint8>, specials included in
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,11 @@ class Manifest:
     shards: list[ShardFile]
     by_length: ShardFile
     version: int = VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the records: the same for folders with the same ones in the same files, wherever they lie."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode("ascii")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 from dupmae.errors import DupmaeError
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# A vocabulary of tens of thousands is settled long before this many records.
+# A vocabulary of tens of thousands is settled long before this many records, or this many characters of them.
 MOST_TRAINING_RECORDS = 500_000
+MOST_TRAINING_CHARACTERS = 2**28
 # Share of all characters that the alphabet covers, SentencePiece's default; the rest become [UNK].
 COVERAGE = 0.9995
 
@@ -66,13 +67,13 @@ def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     a throw-away tokenizer, of which only the vocabulary is kept.
 
     Args:
-        texts: records; the first 500,000 are used.
+        texts: records; the first 500,000 are used, and of them no more than 268 million characters.
         vocabulary: most entries, the five specials included.
 
     Raises:
         DupmaeError: when the texts are empty.
     """
-    sample = list(islice(texts, MOST_TRAINING_RECORDS))
+    sample = _sample(texts)
     alphabet = _alphabet(sample, (vocabulary - len(SPECIALS)) // 2)
     if not alphabet:
         raise DupmaeError("no text to train a tokenizer on", where="inputs", fix="give files with text")
@@ -87,6 +88,18 @@ def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
     draft.train_from_iterator(sample, trainer)
     return BertTokenizer(vocab=draft.get_vocab(), do_lower_case=True)
+
+
+def _sample(texts: Iterable[str]) -> list[str]:
+    """The first texts, held in memory, the last of them cut where there are enough characters."""
+    kept: list[str] = []
+    room = MOST_TRAINING_CHARACTERS
+    for text in islice(texts, MOST_TRAINING_RECORDS):
+        kept.append(text[:room])
+        room -= len(kept[-1])
+        if not room:
+            break
+    return kept
 
 
 def _normalizer() -> BertNormalizer:

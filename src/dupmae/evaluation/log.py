@@ -19,11 +19,11 @@ from dupmae.errors import DupmaeError
 LOG = "log.jsonl"
 # What depends on the clock; all else is the same whenever a run is repeated or resumed.
 TIMED = ("tokens_per_second", "flops_per_second", "utilisation", "seconds_left")
-SPEED = (*TIMED, "padding_share", "skipped_steps")
+SPEED = (*TIMED, "processes", "padding_share", "skipped_steps")
 GROUPS = {"loss": "Loss terms", "accuracy": "Accuracy", "probe": "Retrieval probe", "speed": "Speed and schedule"}
 IN_WORDS = {"cls": "[CLS]", "bow": "BoW", "mlm": "MLM"}
-# Its curve is that of utilisation.
-NOT_DRAWN = ("step", "flops_per_second")
+# The curve of the second is that of utilisation, the last is one number.
+NOT_DRAWN = ("step", "flops_per_second", "processes")
 # Where larger is better; everything else of quality is a loss.
 RISING = ("accuracy", "probe")
 Lines = Sequence[Mapping[str, Any]]

@@ -151,7 +151,7 @@ class Plan(Pretrain):
     utilisation: float | None = Field(
         None, gt=0, le=1, description="share of the peak that training reaches; none: that of like, or assumed"
     )
-    like: Path | None = Field(None, description="run folder whose log says what utilisation was measured")
+    like: Path | None = Field(None, description="folder of a run on such accelerators, whose log says how fast it was")
     price: float | None = Field(None, ge=0, description="price of one of them for an hour, in any currency")
 
 

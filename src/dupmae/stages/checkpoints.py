@@ -42,24 +42,44 @@ def listed(run: Path) -> list[Path]:
 
 
 def latest(run: Path) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; every damaged one on the way is named in the log."""
+    """The newest whole checkpoint of a run, None when it has none at all; damaged ones on the way are named in the log.
+
+    Raises:
+        DupmaeError: when there are checkpoints and none is whole, or one cannot be read.
+    """
+    faults: dict[Path, str] = {}
     for folder in reversed(listed(run)):
         fault = damage(folder)
         if fault is None:
+            for damaged, what in faults.items():
+                logger.warning(f"{damaged}: damaged checkpoint, the one before is used ({what})")
             return Checkpoint(folder, _step(folder), read_json(folder / STATE))
-        logger.warning(f"{folder}: damaged checkpoint, the one before is used ({fault})")
+        faults[folder] = fault
+    if faults:
+        told = ", ".join(f"{folder.name} ({fault})" for folder, fault in faults.items())
+        fix = "move or delete them to start without"
+        raise DupmaeError(f"none of its checkpoints is whole: {told}", where=run, fix=fix)
     return None
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None when every file is what was written."""
+    """What is wrong with a checkpoint, or None when every file is what was written.
+
+    Raises:
+        DupmaeError: when the file system does not let a file be read, which says nothing of what was written.
+    """
     try:
-        sums = read_json(folder / MANIFEST)["sha256"]
+        sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
         for name, expected in sums.items():
             if sha256(folder / name) != expected:
                 return f"{name} is not what was written"
-    except (DupmaeError, OSError, KeyError, TypeError, AttributeError) as error:
-        return f"{getattr(error, 'problem', None) or getattr(error, 'strerror', None) or 'no list of files'}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        fix = f"try again, or delete {folder.name} to do without it"
+        raise DupmaeError(f"cannot read: {error.strerror}", where=error.filename or folder, fix=fix) from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is no list of files"
     return None if {MODEL, OPTIMIZER, STATE} <= sums.keys() else "files are missing from the manifest"
 
 

@@ -16,7 +16,7 @@ from dupmae.console import logger
 from dupmae.corpus.alike import read_alike
 from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
-from dupmae.models import device, open_backbone, resolve_dtype
+from dupmae.models import device, name_of, open_backbone, resolve_dtype
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
@@ -48,6 +48,8 @@ SAME = (
     "passage_prefix",
     "part_loss_weight",
     "representation",
+    "dropout",
+    "weight_decay",
 )
 
 
@@ -241,7 +243,8 @@ def _plan(settings: Finetune, pairs: PairData) -> Plan:
         log_every=settings.log_every,
         seed=settings.seed,
         max_bad_steps=settings.max_bad_steps,
-        same=settings.model_dump(mode="json", include=set(SAME)) | {"queries": len(pairs.queries)},
+        same=settings.model_dump(mode="json", include=set(SAME))
+        | {"queries": len(pairs.queries), "dtype": name_of(resolve_dtype(settings.dtype))},
         save_every=settings.save_every or None,
         checkpoints=settings.save_every != 0,
         resume=settings.resume,

@@ -123,6 +123,7 @@ class Loop:
         done: optimizer steps so far, skipped ones included.
         diverging: whether the last step was skipped, for want of a finite loss and gradient.
         saved: when the last checkpoint was written, on the monotonic clock; before the first, when the run began.
+        saved_step: the steps that the last checkpoint holds, 0 before the first.
     """
 
     def __init__(self, model: nn.Module, data: Steps, plan: Plan, steps: int) -> None:
@@ -136,28 +137,30 @@ class Loop:
         self.optimizer = torch.optim.AdamW(plan.groups(model), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.done = self.bad_steps = self._tokens = 0
-        self.diverging, self.saved = False, time.monotonic()
+        self.diverging, self.saved, self.saved_step = False, time.monotonic(), 0
         # Sums of every term since the last line, and of how many steps.
         self._sums: dict[str, Tensor] = {}
         self._counted: dict[str, int] = {}
         self._clock = self._released = time.perf_counter()
 
     def step(self, asked: Callable[[], tuple[bool, bool]] = lambda: (False, False)) -> tuple[bool, bool]:
-        """Do one optimizer step.
+        """Do one optimizer step, or nothing of it when it is asked to stop between two of its passes.
 
         Args:
-            asked: called when the gradients are there; whether this process is asked to stop, and to save.
+            asked: whether this process is asked to stop, and to save; called between passes and after the last one.
 
         Returns:
-            The same for any of the processes.
+            The same for any of the processes. A step that was dropped is not counted in `done`.
 
         Raises:
             DupmaeError: after more than `max_bad_steps` steps without a finite loss and gradient.
         """
-        rate = rate_share(self.done, self.steps, self.plan.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * rate
-        terms, tokens = self._gradients()
+        self._set_rates(self.done)
+        found = self._gradients(lambda: asked()[0])
+        if found is None:
+            self.optimizer.zero_grad()
+            return True, False
+        terms, tokens = found
         norm = processes.whole(clip_grad_norm_(self.inner.parameters(), GRADIENT_NORM))
         bad = not bool(torch.isfinite(norm) & torch.isfinite(terms["loss"]))
         flags = torch.tensor([bad, *asked()], dtype=torch.int32, device=norm.device)
@@ -176,8 +179,13 @@ class Loop:
             self._released = time.perf_counter()
         return stop, save
 
-    def _gradients(self) -> tuple[dict[str, Tensor], int]:
-        """Gradients of the joint batch, and this process's share of every term of it."""
+    def _set_rates(self, step: int) -> None:
+        share = rate_share(step, self.steps, self.plan.warmup)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * share
+
+    def _gradients(self, stop: Callable[[], bool]) -> tuple[dict[str, Tensor], int] | None:
+        """Gradients of the joint batch, and this process's share of every term of it; None when asked to stop."""
         random = np.random.SeedSequence([self.plan.seed, self.done, processes.rank()])
         torch.manual_seed(int(random.generate_state(1, np.uint32)[0]))
         parts = [self._part(place) for place in range(self.plan.accumulate)]
@@ -185,6 +193,8 @@ class Loop:
         found: dict[str, Tensor] = {}
         passes = [(each, share) for (inputs, _, _), share in zip(parts, shares, strict=True) for each in inputs]
         for place, (arguments, share) in enumerate(passes):
+            if place and processes.anywhere(stop()):
+                return None
             with processes.gradients_kept_local(self.model, place + 1 < len(passes)):
                 terms = self.model(*arguments)
                 terms = {name: value * share.get(name, 1.0) for name, value in terms.items()}
@@ -251,26 +261,34 @@ class Loop:
         *sums, tokens = processes.total(values).tolist()
         return dict(zip(self._sums, sums, strict=True)), int(tokens)
 
-    def save(self, *, ended: bool) -> None:
-        """Write a checkpoint; every process has to call this."""
+    def save(self, *, ended: bool = False, followed: bool = True) -> None:
+        """Write a checkpoint; every process has to call this.
+
+        Args:
+            ended: whether the run has.
+            followed: whether what is due after the step was done, the log line and what the watcher does.
+        """
         sums, tokens = self._joint_sums()
         state = {
             "step": self.done,
             "steps": self.steps,
             "bad_steps": self.bad_steps,
             "ended": ended,
+            "followed": followed,
             "sums": sums,
             "counted": self._counted,
             "tokens": tokens,
             "settings": dict(self.plan.same),
         }
         checkpoints.save(self.plan.out, self.done, self.inner, self.optimizer, state)
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), self.done
 
     def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was written; the weights are in the model already."""
         checkpoints.load_optimizer(folder, self.inner, self.optimizer)
         self.done, self.bad_steps, counted = state["step"], state["bad_steps"], state["counted"]
+        self.saved_step = self.done
+        self._set_rates(self.done - 1)
         # Version 0.1 kept one number for all terms.
         self._counted = dict.fromkeys(state["sums"], counted) if isinstance(counted, int) else counted
         first = processes.rank() == 0

@@ -124,7 +124,9 @@ class Monitor:
         work += sum(map(self._beside, range(first, done)))
         rate = work / max(now - self._clock, 1e-9)
         line["padding_share"] = 1 - tokens / max(padded, 1)
-        line["flops_per_second"], line["utilisation"] = rate, rate / self._peak
+        if done > first:
+            line["flops_per_second"], line["utilisation"] = rate, rate / self._peak
+        line["processes"] = processes.count()
         line["seconds_left"] = (now - self._start) / max(1, done - self._first) * (self._steps - done)
         line |= self._pending
         self._pending, self._logged, self._clock = {}, done, now

@@ -1,12 +1,14 @@
 """`dupmae plan`: how long a pre-training recipe takes and what it costs, before it is run.
 
-Time is counted work (`flops`) divided by the peak of the accelerators and by the share of it that training
-reaches. Communication, saving and restarts are part of that share, once it is measured where the recipe will run.
+Time is counted work (`flops`) divided by the operations per second that the accelerators reach: those of an earlier
+run on one of them, or their peak times an assumed share of it. Communication, saving and restarts are part of the
+former.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -29,6 +31,8 @@ PUBLISHED_PEAKS = {
     "l4": 121e12,
     "a10": 125e12,
 }
+# A measured peak this many times below or above the one reckoned with is another accelerator's.
+OTHER_MACHINE = 3.0
 # Nothing was measured on a GPU yet.
 ASSUMED_UTILISATION = 0.4
 SECONDS_PER_HOUR = 3600
@@ -44,6 +48,7 @@ class Planned:
         steps: optimizer steps.
         parts: counted operations of the whole run by part, forward and backward.
         peak: operations per second of one accelerator.
+        utilisation: share of the peak that training reaches; times the peak, the operations per second that it does.
         peak_source, utilisation_source: `published`, `measured`, `assumed` or `given`.
         cost: price of all hours of all accelerators, None without a price.
     """
@@ -88,7 +93,7 @@ def plan(settings: Plan) -> Planned:
         tokenizer = Shards.open(settings.data[0], verify=False).tokenizer() if known else None
         parts["contrastive"] = paired_flops(shape, _paired_texts(pairs, tokenizer, batches * pairs.ratio))
     peak, peak_source = _peak(settings)
-    utilisation, utilisation_source = _utilisation(settings)
+    utilisation, utilisation_source = _utilisation(settings, peak)
     seconds = sum(part.total for part in parts.values()) / (peak * settings.count * utilisation)
     device_hours = seconds * settings.count / SECONDS_PER_HOUR
     return Planned(
@@ -173,16 +178,32 @@ def _peak(settings: Plan) -> tuple[float, str]:
     return matmul_peak(resolve_dtype(settings.dtype)), "measured"
 
 
-def _utilisation(settings: Plan) -> tuple[float, str]:
+def _utilisation(settings: Plan, peak: float) -> tuple[float, str]:
     if settings.utilisation is not None:
         return settings.utilisation, "given"
     if settings.like is not None:
-        found = [float(line["utilisation"]) for line in read_log(settings.like) if is_number(line.get("utilisation"))]
-        if not found:
-            fix = "name the folder of a pre-training run"
-            raise DupmaeError("its log has no utilisation", where=settings.like, fix=fix)
-        return median(found), "measured"
+        return _reached(settings.like, settings.gpu, peak) / peak, "measured"
     if settings.gpu == "cpu":
         fix = "like=RUN takes it from the log of a run on this machine; or give utilisation=SHARE"
         raise DupmaeError("no utilisation is known of this machine", where="plan", fix=fix)
     return ASSUMED_UTILISATION, "assumed"
+
+
+def _reached(run: Path, gpu: str, peak: float) -> float:
+    """Operations per second of one process of a run, the median of its log; its own measured peak does not count.
+
+    Raises:
+        DupmaeError: when its log does not say, or it ran on another kind of accelerator.
+    """
+    names = ("flops_per_second", "utilisation", "processes")
+    found = [[line.get(name, 0) for name in names] for line in read_log(run)]
+    lines = [line for line in found if all(is_number(value) and value for value in line)]
+    if not lines:
+        fix = "name the folder of a pre-training run of this version, or give utilisation=SHARE"
+        raise DupmaeError(f"its log does not have {', '.join(names)}", where=run, fix=fix)
+    measured = median(rate / share / count for rate, share, count in lines)
+    if not 1 / OTHER_MACHINE < measured / peak < OTHER_MACHINE:
+        problem = f"its matrix products reached {measured / 1e12:.3g} TFLOP/s, {gpu} has {peak / 1e12:.3g}"
+        fix = f"name a run on {gpu} in the same precision, or give utilisation=SHARE"
+        raise DupmaeError(problem, where=run, fix=fix)
+    return float(median(rate / count for rate, _, count in lines))

@@ -18,7 +18,7 @@ from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.models import new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.models import name_of, new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
@@ -29,9 +29,12 @@ from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
 from dupmae.stages.loop import Plan
 from dupmae.stages.monitor import watcher
-from dupmae.stages.start import ENCODER, earlier_run, head_from_text, load_decoder
+from dupmae.stages.start import ENCODER, head_from_text, is_run, load_decoder
 from dupmae.stages.training import parameter_groups, steps_within, train
 from dupmae.stages.unified import PairedText, UnifiedSteps, unified_inputs
+
+# What a resumed run has to share with the first one, beside its precision and its data.
+SAME = {"seed", "batch_tokens", "objective", "masking", "weights", "dropout", "weight_decay"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,11 @@ def pretrain(settings: Pretrain) -> Pretrained:
     """
     processes.join()
     torch.manual_seed(settings.seed)
-    corpora = open_corpora(settings.data)
+    # Checksums are compared by one process of a machine: all of them read the same files.
+    corpora = processes.together(lambda: open_corpora(settings.data, verify=processes.first_of_node()))
     records = sum(map(len, corpora))
     tokenizer = corpora[0].tokenizer()
-    earlier = None if settings.model is None else earlier_run(settings.model)
+    earlier = Path(settings.model) if settings.model is not None and is_run(settings.model) else None
     backbone, brought = _backbone(settings, corpora, tokenizer, started=earlier is not None)
     dtype = resolve_dtype(settings.dtype)
 
@@ -199,7 +203,7 @@ def _plan(
         weights["bow"] = objective.bow_weight
     if settings.contrastive is not None:
         weights[TERM] = settings.contrastive.weight
-    described = settings.model_dump(mode="json", include={"seed", "batch_tokens", "objective", "masking", "weights"})
+    described = settings.model_dump(mode="json", include=SAME)
     return Plan(
         out=settings.out,
         groups=groups,
@@ -217,9 +221,11 @@ def _plan(
         compile=settings.compile,
         same={
             **described,
+            "dtype": name_of(dtype),
             "records": [len(shards) for shards in corpora],
+            "data": [shards.manifest.fingerprint for shards in corpora],
             "tokenizer": corpora[0].manifest.tokenizer,
-            **({} if paired is None else {"contrastive": paired.same}),
+            "contrastive": None if paired is None else paired.same,
         },
         save_every=settings.save_every,
         checkpoints=True,

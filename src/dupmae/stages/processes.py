@@ -5,13 +5,13 @@ Started by `torchrun` or `accelerate launch`; a plain command is a run of one pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
-from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from dupmae.errors import DupmaeError
 from dupmae.models import device
 
 T = TypeVar("T")
@@ -39,6 +40,29 @@ def count() -> int:
     return int(join().num_processes)
 
 
+def first_of_node() -> bool:
+    """Whether this process is the first one on its machine, which reads for the others what they share."""
+    return bool(join().is_local_main_process)
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do something in every process; an error of one of them is raised in all, so that none waits for it.
+
+    Raises:
+        DupmaeError: that of the first process that has one.
+    """
+    try:
+        done: T | None = work()
+        fault = None
+    except DupmaeError as error:
+        done, fault = None, error
+    faults = [fault] if count() == 1 else gather_object([fault])
+    raised = next((each for each in faults if each is not None), None)
+    if raised is not None:
+        raise raised
+    return cast(T, done)
+
+
 def agreed(value: T) -> T:
     """Process 0's value, on every process."""
     if count() == 1:
@@ -52,6 +76,11 @@ def total(values: Tensor, *, largest: bool = False) -> Tensor:
     if count() > 1:
         dist.all_reduce(values, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
     return values
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether a flag is set in any process, on every process."""
+    return flag if count() == 1 else bool(total(torch.tensor([flag], dtype=torch.int32, device=device()), largest=True))
 
 
 def whole(tensor: Tensor) -> Tensor:

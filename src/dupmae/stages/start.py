@@ -19,38 +19,54 @@ from dupmae.models import device, new_backbone
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.head_start import start_head
 from dupmae.recipe import FromScratch
-from dupmae.stages import checkpoints
+from dupmae.stages import checkpoints, processes
 
 START_TOKENS = 40_000
 ENCODER = "encoder"
 _DECODER = "inner.decoder."
 
 
-def earlier_run(model: str) -> Path | None:
-    """The newest whole checkpoint when `model` is the folder of a run that exported its encoder."""
-    if not (Path(model) / ENCODER).is_dir():
-        return None
-    found = checkpoints.latest(Path(model))
-    return None if found is None else found.folder
-
-
-def load_decoder(decoder: nn.Module, checkpoint: Path) -> bool:
-    """Take over the decoder of an earlier run; false when it had none.
+def is_run(model: str) -> bool:
+    """Whether `model` is the folder of a run that exported its encoder.
 
     Raises:
-        DupmaeError: when it has another shape.
+        DupmaeError: when it is that of a run that did not get there.
     """
-    with safe_open(checkpoint / checkpoints.MODEL, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(_DECODER)]  # noqa: SIM118
-        weights = {name.removeprefix(_DECODER): file.get_tensor(name) for name in names}
-    if not weights:
+    folder = Path(model)
+    if (folder / ENCODER).is_dir():
+        return True
+    if checkpoints.listed(folder):
+        fix = "go on with that run first, by its own command with --resume"
+        raise DupmaeError(f"is a run that has not ended: it has checkpoints and no {ENCODER}/", where=model, fix=fix)
+    return False
+
+
+def load_decoder(decoder: nn.Module, run: Path) -> bool:
+    """Take over the decoder of an earlier run from its newest whole checkpoint; false when there is none.
+
+    Raises:
+        DupmaeError: when it has another shape, or no checkpoint is whole.
+    """
+    checkpoint = checkpoints.latest(run)
+    weights = {} if checkpoint is None else _decoder_of(checkpoint.folder)
+    if checkpoint is None or not weights:
+        if processes.rank() == 0:
+            lack = "no checkpoint is left" if checkpoint is None else "its checkpoint has no decoder"
+            logger.warning(f"{run}: {lack}, the decoder starts anew")
         return False
     own = decoder.state_dict()
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
-        raise DupmaeError("its decoder has another shape", where=checkpoint, fix=f"start from {ENCODER}/ beside it")
+        fix = f"start from {ENCODER}/ beside it"
+        raise DupmaeError("its decoder has another shape", where=checkpoint.folder, fix=fix)
     decoder.load_state_dict(weights)
-    logger.info(f"decoder taken from {checkpoint}")
+    logger.info(f"decoder taken from {checkpoint.folder}")
     return True
+
+
+def _decoder_of(checkpoint: Path) -> dict[str, Tensor]:
+    with safe_open(checkpoint / checkpoints.MODEL, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(_DECODER)]  # noqa: SIM118
+        return {name.removeprefix(_DECODER): file.get_tensor(name) for name in names}
 
 
 def save_untrained(shape: FromScratch, shards: Shards, max_length: int, out: Path) -> Path:
@@ -70,13 +86,20 @@ def head_from_text(
     wanted: Literal["auto", "ridge", "keep"],
     brought: bool,
 ) -> None:
-    """Start the vocabulary head in closed form on the batches' text, where it is wanted and possible."""
+    """Start the vocabulary head in closed form on the batches' text, where it is wanted and possible.
+
+    A text counts once, so that no held-out token is among the others; a batch without a new one is the last.
+    """
     if wanted == "keep" or (wanted == "auto" and brought):
         return
     where = device()
     low = copy.deepcopy(backbone).to(where, dtype).eval()
     states, ids, tokens = [], [], 0
+    seen: set[bytes] = set()
     for batch in batches:
+        batch = _unseen(batch, seen)
+        if not len(batch["valid"]):
+            break
         valid = batch["valid"].to(where)
         with torch.inference_mode():
             hidden = low.hidden(batch["input_ids"].to(where), valid)
@@ -91,3 +114,14 @@ def head_from_text(
         f"vocabulary head started in closed form on {tokens:,} tokens: names {figures['accuracy']:.1%} of held-out "
         f"tokens, cross-entropy {figures['cross_entropy']:.2f}"
     )
+
+
+def _unseen(batch: dict[str, Tensor], seen: set[bytes]) -> dict[str, Tensor]:
+    """The rows of a batch whose text did not come before; their texts are added to those seen."""
+    rows = []
+    for row, (ids, valid) in enumerate(zip(batch["input_ids"], batch["valid"], strict=True)):
+        text = ids[valid].numpy().tobytes()
+        if text not in seen:
+            seen.add(text)
+            rows.append(row)
+    return {name: batch[name][rows] for name in ("input_ids", "valid", "special")}

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -28,6 +28,8 @@ SAVE_SECONDS = 600.0
 # An even number after the first: runs whose every second step is a heavier one are measured at their mean.
 MEASURED_STEPS = 5
 LOG_FILE = "log.jsonl"
+# Settings that are compared since checkpoints were first written: older ones do not have them.
+LATER = {"dtype", "dropout", "weight_decay", "data"}
 Lines = list[Line]
 
 
@@ -59,13 +61,14 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
     folder, state = _start(plan, model)
     loop = Loop(model, data(steps), plan, steps)
     lines: Lines = []
+    followed = state.get("followed", True)
     if folder is not None:
         loop.restore(folder, state)
     if processes.rank() == 0:
-        lines = _kept_lines(plan.out / LOG_FILE, loop.done)
+        lines = _kept_lines(plan.out / LOG_FILE, loop.done if followed else loop.done - 1)
     # More steps than were planned at first lengthen a run that has ended.
     if not state.get("ended", False) or steps > state["steps"]:
-        _run(loop, lines)
+        _run(loop, lines, followed)
     if loop.diverging:
         raise DupmaeError("training diverged: no finite loss at the end", where=plan.out, fix="lower learning_rate")
     weights = () if plan.checkpoints else checkpoints.weights_of(model)
@@ -75,32 +78,41 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
     return lines
 
 
-def _run(loop: Loop, lines: Lines) -> None:
-    """All steps that are left, with what happens between them."""
-    plan, due_save = loop.plan, False
+def _run(loop: Loop, lines: Lines, followed: bool) -> None:
+    """All steps that are left, with what happens between them; `followed` as for `Loop.save`."""
+    plan, due_save, ended = loop.plan, False, False
     with console.progress(plan.title, loop.steps, "steps") as bar, StopSignals(plan.checkpoints) as signals:
         bar.advance(loop.done)
         if plan.watcher is not None:
             plan.watcher.begin(loop.done, loop.steps, lines)
-        while loop.done < loop.steps:
-            stop, old = loop.step(
-                lambda: (signals.asked, plan.save_every is None and time.monotonic() - loop.saved > SAVE_SECONDS)
-            )
-            bar.advance()
-            ended = loop.done == loop.steps
-            due_line = plan.watcher is not None and plan.watcher.after_step(loop.done)
-            ended |= plan.watcher is not None and plan.watcher.ended
-            if loop.has_news and (loop.done == 1 or loop.done % plan.log_every == 0 or ended or due_line):
-                bar.describe(note(_log(loop, lines)))
-            due_save |= ended or stop or old or (plan.save_every is not None and loop.done % plan.save_every == 0)
+        if not followed:
+            ended = due_save = _follow(loop, lines, bar)
+        while True:
             # Weights that give no finite loss must not push out those that did.
             if due_save and plan.checkpoints and not loop.diverging:
                 loop.save(ended=ended)
                 due_save = False
-            if ended:
+            if ended or loop.done == loop.steps:
                 return
+            before = loop.done
+            stop, old = loop.step(
+                lambda: (signals.asked, plan.save_every is None and time.monotonic() - loop.saved > SAVE_SECONDS)
+            )
             if stop:
-                _leave(loop)
+                _leave(loop, followed=loop.done == before)
+            bar.advance()
+            ended = _follow(loop, lines, bar)
+            due_save |= ended or old or (plan.save_every is not None and loop.done % plan.save_every == 0)
+
+
+def _follow(loop: Loop, lines: Lines, bar: Any) -> bool:
+    """What is due after a step: what the watcher does, and a log line; returns whether the run ends here."""
+    plan = loop.plan
+    due_line = plan.watcher is not None and plan.watcher.after_step(loop.done)
+    ended = loop.done == loop.steps or (plan.watcher is not None and plan.watcher.ended)
+    if loop.has_news and (loop.done == 1 or loop.done % plan.log_every == 0 or ended or due_line):
+        bar.describe(note(_log(loop, lines)))
+    return ended
 
 
 def _log(loop: Loop, lines: Lines) -> Line:
@@ -115,10 +127,14 @@ def _log(loop: Loop, lines: Lines) -> Line:
     return line
 
 
-def _leave(loop: Loop) -> None:
+def _leave(loop: Loop, *, followed: bool) -> NoReturn:
+    """Save at once and end: what is due after the step may take long, and is done when the run is resumed."""
+    if loop.done > loop.saved_step and not loop.diverging:
+        loop.save(followed=followed)
     if processes.rank() == 0:
-        kept = "the checkpoint before it stays" if loop.diverging else "checkpoint saved"
-        logger.warning(f"stopped at step {loop.done:,} of {loop.steps:,}, {kept}: --resume goes on from it")
+        kept = "checkpoint saved" if loop.done == loop.saved_step else "the checkpoint before it stays"
+        told = f"{kept}: --resume goes on from it" if loop.saved_step else "before the first checkpoint"
+        logger.warning(f"stopped at step {loop.done:,} of {loop.steps:,}, {told}")
     raise SystemExit(0)
 
 
@@ -127,7 +143,6 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
     found: Checkpoint | None = None
     if processes.rank() == 0:
         plan.out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(plan.out)
         if plan.resume:
             found = checkpoints.latest(plan.out)
             told = (
@@ -139,6 +154,7 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
         elif checkpoints.listed(plan.out):
             fix = "resume=true, or another out"
             raise DupmaeError("holds checkpoints of an earlier run", where=plan.out, fix=fix)
+        remove_leftovers(plan.out)
         if found is not None:
             _check_same(plan, found)
             checkpoints.load_model(found, model)
@@ -150,6 +166,8 @@ def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:
 def _check_same(plan: Plan, found: Checkpoint) -> None:
     first = found.state["settings"]
     for name, value in json.loads(json.dumps(dict(plan.same))).items():
+        if name in LATER and name not in first:
+            continue
         if first.get(name) != value:
             problem = f"{name} is {value}, the run was started with {first.get(name)}"
             raise DupmaeError(problem, where=found.folder, fix="resume with the settings of the first run")
