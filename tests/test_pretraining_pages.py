@@ -66,7 +66,7 @@ def test_every_launch_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def planned(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert call("plan", name, "--gpu", "h100", "--count", "8", "--json") == 0
+    assert call("plan", name, "--gpu", "h100", "--count", "8", "--price", "2.5", "--json") == 0
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result
 
@@ -77,7 +77,7 @@ def test_the_table_is_what_the_command_says(capsys: pytest.CaptureFixture[str]) 
     for name in rows:
         told = planned(name, capsys)
         cells = [f"`{name}`", f"{told['tokens'] / 1e9:.1f}", f"{told['steps']:,}", f"{told['flops']:.2e}"]
-        cells += [f"{told['device_hours']:.1f}", f"{told['hours']:.1f}"]
+        cells += [f"{told['device_hours']:.1f}", f"{told['hours']:.1f}", f"{told['cost']:.2f}"]
         assert f"| {' | '.join(cells)} |" in SCALING
     (line,) = [line for line in launched(SCALING) if " plan " in line]
     assert call(*shlex.split(line)[1:]) == 0
