@@ -114,6 +114,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert "| good | 0.3600 | 0.1812 | 0.2706 ± 0.0100 | 0.5000 | 7 | 3.0 | 3 |" in text
     assert "| good | +0.0500 (p < .001) |" in text
     assert "Not run yet: same." in text
+    assert "networks were computed as they are now: 1." in text
 
 
 def level(name: str) -> dict[str, str]:

@@ -71,8 +71,13 @@ def _opening(cells: Cells) -> str:
         "standard deviation over seeds.",
         "- p: two-sided paired randomisation over queries (values averaged over seeds first), Holm-corrected within a "
         "table. It says whether the queries agree, not whether other seeds would: the spread over seeds stands beside.",
-        "",
     ]
+    if cells.older:
+        lines.append(
+            "- Kept in `study.json` and not shown, because of other settings or from before the networks were computed "
+            f"as they are now: {cells.older}."
+        )
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -60,12 +60,13 @@ class Difference:
 
 
 class Cells:
-    """The cells of a `study.json` that belong to its present settings."""
+    """The cells of a `study.json` that belong to its present settings; `older` counts those that do not."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.study: Mapping[str, Any] = record["study"]
         self.tests: list[str] = self.study["tests"]
         self._runs: dict[tuple[tuple[str, str], ...], dict[int, Mapping[str, Any]]] = {}
+        self.older = sum(not cell["current"] for cell in record["cells"])
         for cell in record["cells"]:
             if cell["current"]:
                 self._runs.setdefault(_key(cell["settings"]), {})[cell["seed"]] = cell
