@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from dupmae.errors import DupmaeError
+from dupmae.stages import checkpoints
 from dupmae.study.cells import Runner
 from dupmae.study.grid import cell_of
 from dupmae.study.run import Done, study
@@ -118,21 +118,25 @@ def test_other_settings_are_other_cells(ran: tuple[Path, list[Done]], tmp_path: 
     assert [cell["current"] for cell in found["cells"]] == [True] * 3 + [False] * 4
 
 
-def test_a_killed_study_goes_on(ran: tuple[Path, list[Done]], tmp_path: Path) -> None:
+def killed(save: Callable[..., Any], out: Path, step: int, *rest: Any) -> None:
+    """Save a checkpoint, and be killed by the second step's: a cell is then in the midst of its pre-training."""
+    save(out, step, *rest)
+    if step == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_study_goes_on(ran: tuple[Path, list[Done]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ran[0]
     changes = [f"out={tmp_path / 'results'}", f"work={tmp_path / 'work'}", "bm25=false"]
     child = os.fork()
     if child == 0:
         try:
+            saved = checkpoints.save
+            monkeypatch.setattr(checkpoints, "save", lambda out, step, *rest: killed(saved, out, step, *rest))
             study(settings(file, *changes), file)
         finally:
             os._exit(1)
-    # The second cell has a checkpoint, and so is in the midst of its pre-training.
-    while not list((tmp_path / "work").glob("pretrained-*/checkpoint-2")):
-        assert os.waitpid(child, os.WNOHANG)[0] == 0
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     done = study(settings(file, *changes, "limit=1"), file)
     assert (done.ran, done.finished) == (1, 2)
     found = json.loads((tmp_path / "results/study.json").read_text())["cells"]
