@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dupmae.evaluation.significance import paired_randomization
+from dupmae.study import results
 from dupmae.study.results import verdict, write_results
 from dupmae.study.statistics import Cells, Difference
 
@@ -93,6 +94,20 @@ def test_differences_are_paired_by_query_and_seed() -> None:
 )
 def test_verdicts(average: float, p: float, seeds: tuple[int, ...], said: str) -> None:
     assert verdict(Difference(average, {}, p, {}, seeds)) == said
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([1, 1], "one seed"),
+        ([3, 2], "bars: standard deviation over 2 or more seeds"),
+        ([1, 3], "bars: standard deviation over 2 or more seeds, without: one seed"),
+    ],
+)
+def test_what_a_plot_says_of_seeds(seeds: list[int], said: str) -> None:
+    cells = Cells(made(*(run(level, seed) for level, count in zip(LIFT, seeds) for seed in range(count))))  # noqa: B905
+    rows = [row for level in LIFT if (row := cells.row({"pre-training": level, "part": "x"})) is not None]
+    assert results._count(rows) == said
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -226,8 +226,12 @@ def _p_text(p: float) -> str:
 
 
 def _count(rows: Iterable[Row]) -> str:
-    fewest = min(len(row.seeds) for row in rows)
-    return "one seed" if fewest == 1 else f"bars: standard deviation over {fewest} or more seeds"
+    counts = [len(row.seeds) for row in rows]
+    fewest, most = min(counts), max(counts)
+    if most == 1:
+        return "one seed"
+    told = f"bars: standard deviation over {max(fewest, 2)} or more seeds"
+    return told if fewest > 1 else f"{told}, without: one seed"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
