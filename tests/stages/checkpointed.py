@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from dupmae.batches import PretrainingSteps
 from dupmae.files import sha256, write_text
 from dupmae.recipe import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
+from dupmae.stages.pretrain import pretrain
 from tests.reference.tiny import sentences
 
 SHAPE = {"layers": 1, "hidden": 16, "heads": 2}
@@ -30,6 +32,13 @@ def prepared(folder: Path, texts: Sequence[str] = TEXTS, **changes: Any) -> Path
 def settings(data: Path, out: Path, **changes: Any) -> Pretrain:
     values = {"data": data, "out": out, "from_scratch": SHAPE, "batch_tokens": 256, "dtype": "fp32", "log_every": 3}
     return Pretrain.model_validate({**values, "steps": 6, "save_every": 2, **changes})
+
+
+def never_stopped(data: Path, out: Path) -> Path:
+    """The folder of a run that went through all its steps at once."""
+    torch.set_num_threads(1)
+    pretrain(settings(data, out))
+    return out
 
 
 def weights(run: Path) -> str:

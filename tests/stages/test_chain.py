@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from dupmae.errors import DupmaeError
@@ -24,11 +23,6 @@ from tests.stages.taught import QUERIES, data_folder
 from tests.tiny import call
 
 TUNED = {"steps": 2, "batch_size": 4, "passage_length": 32, "representation": {"dimensions": 8, "top_k": 16}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

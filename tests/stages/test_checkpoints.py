@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import shutil
@@ -22,13 +21,8 @@ from dupmae.stages import checkpoints, training
 from dupmae.stages.pretrain import Pretrained, pretrain
 from dupmae.stages.training import LATER
 from tests.reference.tiny import sentences
-from tests.stages.checkpointed import SHAPE, at_step, names, prepared, settings, weights
+from tests.stages.checkpointed import SHAPE, at_step, names, never_stopped, prepared, settings, weights
 from tests.tiny import call
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    pretrain(settings(data, folder))
-    return folder
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="dupmae")
-    return lambda: [record.getMessage() for record in caplog.records]
+    return never_stopped(data, tmp_path_factory.mktemp("whole") / "run")
 
 
 def test_a_run_killed_before_it_deleted_old_checkpoints_deletes_them(data: Path, whole: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 import signal
@@ -11,19 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from dupmae.errors import DupmaeError
 from dupmae.files import write_json
 from dupmae.stages import checkpoints
 from dupmae.stages.pretrain import pretrain
-from tests.stages.checkpointed import SHAPE, at_step, flip, names, prepared, settings, weights
+from tests.stages.checkpointed import SHAPE, at_step, flip, names, never_stopped, prepared, settings, weights
 from tests.tiny import call
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    pretrain(settings(data, folder))
-    return folder
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="dupmae")
-    return lambda: [record.getMessage() for record in caplog.records]
+    return never_stopped(data, tmp_path_factory.mktemp("whole") / "run")
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -24,11 +24,6 @@ from tests.stages.taught import QUERIES, data_folder, mined_file, word_scores
 from tests.tiny import call, tiny_retriever
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("distill")

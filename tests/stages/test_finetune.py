@@ -24,11 +24,6 @@ from tests.reference.tiny import tiny_folder
 from tests.stages.tuning import TEXTS, settings, write_beir, write_pairs
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("finetune") / "model")

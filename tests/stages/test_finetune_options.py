@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from dupmae.errors import DupmaeError
@@ -18,11 +17,6 @@ from dupmae.retriever import Retriever
 from dupmae.stages.finetune import finetune
 from tests.reference.tiny import tiny_folder
 from tests.stages.tuning import TEXTS, settings, write_beir, write_pairs
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

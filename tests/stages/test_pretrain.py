@@ -25,11 +25,6 @@ from tests.reference.tiny import sentences, tiny_folder
 SHAPE = {"layers": 2, "hidden": 32, "heads": 2}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")

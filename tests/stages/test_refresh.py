@@ -21,11 +21,6 @@ from tests.reference.tiny import tiny_folder
 from tests.tiny import beir_folder
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refresh")

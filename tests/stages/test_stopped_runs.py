@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from dupmae.evaluation.log import TIMED
@@ -24,11 +23,6 @@ from tests.stages.test_joint import launch
 
 # Dropout is on.
 ACCUMULATED: dict[str, Any] = {"accumulate": 3, "save_every": 100, "log_every": 1}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
