@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,12 +18,48 @@ import torch
 from torch import Tensor
 
 Step = Callable[[], Tensor]
+# Options that do not say what is measured.
+NO_SETTINGS = ("variant", "json", "threads", "alone", "profile")
 
 
-def child(benchmark: str, variant: str) -> dict[str, Any]:
-    """The figures of one variant, or the error that ended it."""
+def parser(told: str | None, sizes: Sequence[tuple[str, int, str]], variants: Sequence[str], of: str) -> ArgumentParser:
+    """The options that all benchmarks of variants have.
+
+    Args:
+        sizes: names of whole numbers, their defaults and meanings.
+        of: what has the dtype.
+    """
+    made = ArgumentParser(description=told, formatter_class=ArgumentDefaultsHelpFormatter)
+    for name, default, meaning in sizes:
+        made.add_argument(f"--{name}", type=int, default=default, help=meaning)
+    made.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
+    made.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help=f"of {of}")
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    made.add_argument("--variant", choices=variants, help=SUPPRESS)
+    return made
+
+
+def run(
+    options: Namespace,
+    measure: Callable[[Namespace], dict[str, Any]],
+    compare: Callable[[Namespace], dict[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+) -> None:
+    """In a child `measure` its variant, else `compare` them all; print the figures."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    if options.variant is not None:
+        print(json.dumps(measure(options)))
+        return
+    told = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS}
+    result = {"settings": told, "threads": torch.get_num_threads(), **compare(options)}
+    print(json.dumps(result) if options.json else table(result))
+
+
+def child(benchmark: str, variant: str, *, may_fail: bool = False) -> dict[str, Any]:
+    """The figures of one variant; where it may fail, the error that ended it."""
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *sys.argv[1:], "--variant", variant]
-    done = subprocess.run(command, capture_output=True, text=True)
+    errors = subprocess.PIPE if may_fail else None
+    done = subprocess.run(command, check=not may_fail, stdout=subprocess.PIPE, stderr=errors, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"ended by signal {-done.returncode}"]
         return {"error": last[0]}
@@ -41,9 +78,12 @@ def timed(loss: Step, steps: int, device: torch.device) -> dict[str, Any]:
         value = made.item()
         moments.append(time.perf_counter())
     seconds = [after - start for start, after in pairwise(moments)][1:]
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _most_resident()
-    spread = {"min": min(seconds), "median": median(seconds), "max": max(seconds)}
-    return {"step_seconds": spread, "memory_bytes": peak - before, "loss": value}
+    return {"step_seconds": spread(seconds), "memory_bytes": peak_memory(device) - before, "loss": value}
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {"min": min(seconds), "median": median(seconds), "max": max(seconds)}
 
 
 def _held(device: torch.device) -> int:
@@ -52,7 +92,10 @@ def _held(device: torch.device) -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def _most_resident() -> int:
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that the process held: resident, or on a GPU what torch allocated there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -7,59 +7,42 @@ Each runs in a process of its own, one after another. Memory is what a step adds
 
 from __future__ import annotations
 
-import argparse
-import json
+from argparse import Namespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.children import Step, child, lines, timed
+from benchmarks.children import Step, child, lines, parser, run, timed
 from dupmae.models import device, resolve_dtype
 from dupmae.nn.vocabulary import linear_cross_entropy
 
 VOCABULARY = 30_522
 VARIANTS = ("ours", "chunked", "plain")
+SIZES = (
+    ("positions", 2368, "labelled positions of a step"),
+    ("hidden", 384, "hidden size"),
+    ("steps", 7, "timed steps"),
+)
 
 
 def main() -> None:
     """Run every variant in a child process, or, in a child, one of them; print the figures."""
-    options = _options()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    if options.variant is not None:
-        print(json.dumps(_measure(options)))
-        return
-    apart = ("variant", "json", "threads")
-    result: dict[str, Any] = {
-        "settings": {name: value for name, value in vars(options).items() if name not in apart},
-        "threads": torch.get_num_threads(),
-        **{name: child("cross_entropy", name) for name in VARIANTS},
-    }
-    ours, *others = (result[name] for name in VARIANTS)
+    run(parser(__doc__, SIZES, VARIANTS, "states and embeddings").parse_args(), _measure, _compared, _table)
+
+
+def _compared(options: Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = {name: child("cross_entropy", name) for name in VARIANTS}
+    ours, *others = result.values()
     for name, other in zip(VARIANTS[1:], others, strict=True):
         result[f"ratio_to_{name}"] = other["step_seconds"]["median"] / ours["step_seconds"]["median"]
         result[f"memory_ratio_to_{name}"] = ours["memory_bytes"] / other["memory_bytes"]
         result[f"loss_difference_to_{name}"] = abs(ours["loss"] - other["loss"]) / other["loss"]
-    print(json.dumps(result) if options.json else _table(result))
+    return result
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, default, meaning in (
-        ("positions", 2368, "labelled positions of a step"),
-        ("hidden", 384, "hidden size"),
-        ("steps", 7, "timed steps"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
-    parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
-    parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of states and embeddings")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(options: Namespace) -> dict[str, Any]:
     """Seconds of a step, and the memory it takes."""
     torch.manual_seed(0)
     shapes = (options.positions, options.hidden), (VOCABULARY, options.hidden), (VOCABULARY,)

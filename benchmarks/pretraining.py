@@ -10,13 +10,9 @@ matrix products that our step executes; utilisation divides their rate by that o
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import resource
-import subprocess
-import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
@@ -29,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
+from benchmarks.children import child, parser, peak_memory, run, spread
 from dupmae.memory import keep_pages
 from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import Backbone
@@ -39,6 +36,15 @@ from tests.reference.objectives import naive_step
 from tests.reference.tiny import MASK, random_batch
 
 VARIANTS = ("ours", "naive", "mlm")
+SIZES = (
+    ("layers", 6, "transformer layers"),
+    ("hidden", 384, "hidden size"),
+    ("heads", 12, "attention heads"),
+    ("length", 150, "tokens of a text"),
+    ("batch", 16, "texts of a step"),
+    ("vocabulary", 30_522, "entries of the vocabulary"),
+    ("steps", 7, "timed steps"),
+)
 # Rows of the matrices whose product is the measure of utilisation.
 SIZE = {"cpu": 2048, "cuda": 8192}
 # Operations that a profile names.
@@ -47,26 +53,22 @@ PROFILED = 10
 
 def main() -> None:
     """Run every variant in a child process, or, in a child, one of them; print the figures."""
-    options = _options()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    if options.variant is not None:
-        print(json.dumps(_measure(options)))
-        return
-    ours = _child("ours")
-    apart = ("variant", "json", "threads", "alone", "profile")
-    result = {
-        "settings": {name: value for name, value in vars(options).items() if name not in apart},
-        "threads": torch.get_num_threads(),
-        **ours,
-        "tokens_per_second": options.batch * options.length / ours["step_seconds"]["median"],
-    }
-    if not options.alone:
-        result |= _compared(ours, _child("naive"), _child("mlm"))
-    print(json.dumps(result) if options.json else _table(result))
+    options = parser(__doc__, SIZES, VARIANTS, "the network")
+    options.add_argument("--objective", choices=["mlm", "retromae", "dupmae"], default="dupmae", help="objective")
+    options.add_argument("--naive-allocator", choices=["stock", "ours"], default="stock", help="of the naive step")
+    options.add_argument("--alone", action="store_true", help="measure this step only, not those it is compared with")
+    options.add_argument("--profile", action="store_true", help="also say which operations take what share of our step")
+    run(options.parse_args(), _measure, _compared, _table)
 
 
-def _compared(ours: dict[str, Any], naive: dict[str, Any], mlm: dict[str, Any]) -> dict[str, Any]:
+def _compared(options: Namespace) -> dict[str, Any]:
+    ours = child("pretraining", "ours")
+    result = {**ours, "tokens_per_second": options.batch * options.length / ours["step_seconds"]["median"]}
+    if options.alone:
+        return result
+    naive, mlm = child("pretraining", "naive"), child("pretraining", "mlm")
     return {
+        **result,
         "reference_step_seconds": naive["step_seconds"],
         "reference_peak_memory_bytes": naive["peak_memory_bytes"],
         "mlm_step_seconds": mlm["step_seconds"],
@@ -77,37 +79,7 @@ def _compared(ours: dict[str, Any], naive: dict[str, Any], mlm: dict[str, Any]) 
     }
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, default, meaning in (
-        ("layers", 6, "transformer layers"),
-        ("hidden", 384, "hidden size"),
-        ("heads", 12, "attention heads"),
-        ("length", 150, "tokens of a text"),
-        ("batch", 16, "texts of a step"),
-        ("vocabulary", 30_522, "entries of the vocabulary"),
-        ("steps", 7, "timed steps"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
-    parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
-    parser.add_argument("--objective", choices=["mlm", "retromae", "dupmae"], default="dupmae", help="objective")
-    parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the network")
-    parser.add_argument("--naive-allocator", choices=["stock", "ours"], default="stock", help="of the naive step")
-    parser.add_argument("--alone", action="store_true", help="measure this step only, not those it is compared with")
-    parser.add_argument("--profile", action="store_true", help="also say which operations take what share of our step")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _child(variant: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.pretraining", *sys.argv[1:], "--variant", variant]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
-
-
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(options: Namespace) -> dict[str, Any]:
     """Step times and peak memory of one variant; for ours also operations and utilisation."""
     torch.manual_seed(0)
     if options.variant != "naive" or options.naive_allocator == "ours":
@@ -135,10 +107,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         optimizer.step()
 
     seconds = _seconds(step, options.steps)
-    figures = {
-        "step_seconds": {"min": min(seconds), "median": median(seconds), "max": max(seconds)},
-        "peak_memory_bytes": _peak_memory(),
-    }
+    figures = {"step_seconds": spread(seconds), "peak_memory_bytes": peak_memory(device())}
     if options.variant != "ours":
         return figures
     if options.profile:
@@ -149,12 +118,6 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     flops, top = counter.get_total_flops(), _matmul_rate(dtype)
     utilisation = flops / median(seconds) / top
     return {**figures, "flops": flops, "matmul_flops_per_second": top, "utilisation": utilisation}
-
-
-def _peak_memory() -> int:
-    if device().type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _profile(step: Callable[[int], None]) -> dict[str, float]:

@@ -9,15 +9,14 @@ or, on a GPU, what torch allocated. A variant that does not fit is named with it
 
 from __future__ import annotations
 
-import argparse
-import json
+from argparse import Namespace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
-from benchmarks.children import Step, child, lines, timed
+from benchmarks.children import Step, child, lines, parser, run, timed
 from dupmae.models import resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.precision import LowPrecision
@@ -27,47 +26,32 @@ from dupmae.recipe import Representation
 
 VOCABULARY = 30_522
 VARIANTS = ("ours", "splade_pooling")
+SIZES = (
+    ("batch", 32, "passages of a step"),
+    ("length", 140, "tokens of a passage"),
+    ("hidden", 384, "hidden size"),
+    ("steps", 5, "timed steps"),
+)
 
 
 def main() -> None:
     """Run every variant in a child process, or, in a child, one of them; print the figures."""
-    options = _options()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    if options.variant is not None:
-        print(json.dumps(_measure(options)))
-        return
-    apart = ("variant", "json", "threads")
-    result: dict[str, Any] = {
-        "settings": {name: value for name, value in vars(options).items() if name not in apart},
-        "threads": torch.get_num_threads(),
-        **{name: child("vocabulary", name) for name in VARIANTS},
-    }
-    ours, theirs = (result[name] for name in VARIANTS)
+    options = parser(__doc__, SIZES, VARIANTS, "the head")
+    options.add_argument("--device", default="cpu", help="cpu or cuda")
+    run(options.parse_args(), _measure, _compared, _table)
+
+
+def _compared(options: Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = {name: child("vocabulary", name, may_fail=True) for name in VARIANTS}
+    ours, theirs = result.values()
     if "error" not in ours and "error" not in theirs:
         result["memory_ratio"] = ours["memory_bytes"] / theirs["memory_bytes"]
         result["time_ratio"] = ours["step_seconds"]["median"] / theirs["step_seconds"]["median"]
         result["loss_difference"] = abs(ours["loss"] - theirs["loss"]) / theirs["loss"]
-    print(json.dumps(result) if options.json else _table(result))
+    return result
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, default, meaning in (
-        ("batch", 32, "passages of a step"),
-        ("length", 140, "tokens of a passage"),
-        ("hidden", 384, "hidden size"),
-        ("steps", 5, "timed steps"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
-    parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=["auto", "bf16", "fp32"], default="auto", help="of the head")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(options: Namespace) -> dict[str, Any]:
     """Seconds of a step, and the memory it takes."""
     torch.manual_seed(0)
     dtype, device = resolve_dtype(options.dtype), torch.device(options.device)
