@@ -123,11 +123,11 @@ def test_the_recipes_load_and_plan(path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     for part in ("8 x h100 of 989 TFLOP/s (published)", "40.0% of that (assumed)", "nothing was measured on a GPU"):
         assert part in said
-    assert said.splitlines()[-1] == "next: torchrun --nproc-per-node 8 -m dupmae pretrain --recipe RECIPE"
+    assert said.splitlines()[-1] == f"next: torchrun --nproc-per-node 8 -m dupmae pretrain --recipe {path.stem}"
     assert call("plan", path, "epochs=1", "--count", "16", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["flops"] == pytest.approx(sum(result["parts"].values()))
-    launcher = result["next"].removesuffix(" -m dupmae pretrain --recipe RECIPE")
+    launcher = result["next"].removesuffix(f" -m dupmae pretrain --recipe {path.stem}")
     assert launcher.replace("--nnodes 2 ", "--nnodes 4 ") in (DOCS / "scaling-out.md").read_text(encoding="utf-8")
     assert call("plan", path, "epochs=1", "--count", "12", "--json") == 0
     assert json.loads(capsys.readouterr().out)["next"].startswith("torchrun --nnodes 2 --nproc-per-node 6 --rdzv-")

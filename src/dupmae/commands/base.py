@@ -77,6 +77,15 @@ def command_line(*words: object) -> str:
     return shlex.join(["dupmae", *map(str, words)])
 
 
+def recipe_word(file: Path | None) -> str:
+    """How a recipe is named on the command line: by its name alone when it comes with the package."""
+    from dupmae.loading import RECIPES
+
+    if file is None:
+        return "RECIPE"
+    return file.stem if file.parent == RECIPES else str(file)
+
+
 def check_folder(out: Path, *, replaced: bool) -> None:
     """Refuse before the work what writing would refuse after it.
 

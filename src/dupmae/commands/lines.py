@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, written, wrote
+from dupmae.commands.base import Command, Outcome, check_folder, command_line, recipe_word, written, wrote
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -35,7 +35,7 @@ def run(settings: recipe.Chain, file: Path | None) -> Outcome:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in (stage.metrics or {}).items())
         took = "finished before" if stage.before else f"{stage.seconds:,.1f} s"
         rows.append(f"{stage.name:<16} {took:>15}  {metrics}".rstrip())
-    after = command_line("run", file or "RECIPE", "--out", settings.out)
+    after = command_line("run", recipe_word(file), "--out", settings.out)
     index = next((stage.out for stage in ran if stage.kind == "index"), None)
     if index is not None:
         after = command_line("search", index, "what you look for")

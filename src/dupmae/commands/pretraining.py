@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dupmae.commands import suites
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, written
+from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, recipe_word, written
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -42,7 +43,7 @@ def pretrain(settings: recipe.Pretrain) -> Outcome:
     return written({**result, "last": last(done.log)}, settings.out, told, after)
 
 
-def plan(settings: recipe.Plan) -> Outcome:
+def plan(settings: recipe.Plan, file: Path | None) -> Outcome:
     """Time and cost of a pre-training recipe."""
     from dupmae.stages.plan import plan as run
 
@@ -63,7 +64,7 @@ def plan(settings: recipe.Plan) -> Outcome:
     if planned.utilisation_source == "assumed":
         rows["note"] = "nothing was measured on a GPU yet: utilisation=SHARE or like=RUN replaces the assumption"
     lines = [f"{name:<12} {told}" for name, told in rows.items()]
-    after = command_line("pretrain", "--recipe", "RECIPE")
+    after = command_line("pretrain", "--recipe", recipe_word(file))
     if settings.count > 1:
         nodes = -(-settings.count // NODE)
         # As docs/scaling-out.md has it: nodes find each other at one of them.
@@ -103,6 +104,7 @@ COMMANDS = (
         "Plan",
         ("gpu", "count", "utilisation", "price", "like"),
         words="recipe",
+        takes_file=True,
         variants={"suite": suites.PLAN},
     ),
     Command("report", "curves of a training run", report, "Report", words="run"),

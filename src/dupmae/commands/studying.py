@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
+from dupmae.commands.base import Command, Outcome, check_folder, command_line, recipe_word, written
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -18,7 +18,7 @@ def study(settings: recipe.Study, file: Path | None) -> Outcome:
     from dupmae.study.run import study as run
 
     done = run(settings, file)
-    after = command_line("study", file or "RECIPE", "--data", settings.data, "--out", settings.out)
+    after = command_line("study", recipe_word(file), "--data", settings.data, "--out", settings.out)
     told = {
         "study.json": f"{done.finished} of {done.planned} runs: the same command does the rest",
         "README.md": "what they show, with plots",
