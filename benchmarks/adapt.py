@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.encoder import as_it_comes
 from benchmarks.tables import between
 from dupmae import console
 from dupmae.corpus.beir import load_split
@@ -33,7 +34,7 @@ from dupmae.evaluation.significance import holm, paired_randomization
 from dupmae.files import read_json, write_json, write_text
 from dupmae.loading import find_recipe, load
 from dupmae.memory import keep_pages
-from dupmae.recipe import Chain, Representation, RetrieverSettings
+from dupmae.recipe import Chain
 from dupmae.retriever import Retriever
 from dupmae.search.engine import index_passages
 from dupmae.search.index import HybridIndex, Part
@@ -110,10 +111,10 @@ def measured(collection: Collection, overrides: list[str]) -> dict[str, Any]:
     stages = chain(_chain(collection, overrides), find_recipe("adapt", ""))
     tuned = Retriever.load(next(stage.out for stage in stages if stage.kind == "finetune"))
 
-    lengths = (tuned.settings.query_length, tuned.settings.passage_length)
+    lengths = {"query_length": tuned.settings.query_length, "passage_length": tuned.settings.passage_length}
 
     def plain() -> dict[str, Run]:
-        retriever = _as_it_comes(*lengths)
+        retriever = as_it_comes(**lengths)
         retriever.save(collection.out / "encoder")
         with tempfile.TemporaryDirectory() as scratch:
             index = index_passages(Path(scratch) / "index", retriever, passages)
@@ -125,7 +126,7 @@ def measured(collection: Collection, overrides: list[str]) -> dict[str, Any]:
         return {name: rank(index, tuned, queries, DEPTH, part=part) for name, part in parts.items()}
 
     runs = _kept(collection.out / "bm25.json", {}, lambda: {"bm25": _bm25(texts, queries)})
-    runs |= _kept(collection.out / "encoder.json", {"lengths": list(lengths)}, plain)
+    runs |= _kept(collection.out / "encoder.json", {"lengths": list(lengths.values())}, plain)
     runs |= _kept(collection.out / "adapted.json", tuned.fingerprint(), adapted)
     runs["merged"] = {query: _merged(runs["bm25"][query], runs["encoder"][query]) for query in queries}
     for name, run in runs.items():
@@ -139,15 +140,6 @@ def measured(collection: Collection, overrides: list[str]) -> dict[str, Any]:
         "p_values": {name: paired_randomization(vectors["adapted"], vectors[name]) for name in COMPARED},
         "seconds": {stage.name: stage.seconds for stage in stages},
     }
-
-
-def _as_it_comes(query_length: int, passage_length: int) -> Retriever:
-    """The encoder read as it was trained: mean pooling, unit length."""
-    representation = Representation(kind="cls", pooling="mean", normalize=True, dimensions=ENCODER_WIDTH)
-    settings = RetrieverSettings(
-        representation=representation, query_length=query_length, passage_length=passage_length
-    )
-    return Retriever.from_encoder(starting_encoder(), settings)
 
 
 def _chain(collection: Collection, overrides: list[str]) -> Chain:

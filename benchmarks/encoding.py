@@ -27,8 +27,8 @@ from dupmae import console
 from dupmae.corpus import documentation
 from dupmae.corpus.beir import read_corpus
 from dupmae.memory import peak_bytes
-from dupmae.recipe import Quickstart, Representation, RetrieverSettings
-from dupmae.stages.quickstart import ENCODER_WIDTH, TEST_SHARE, starting_encoder
+from dupmae.recipe import Quickstart
+from dupmae.stages.quickstart import TEST_SHARE, starting_encoder
 
 SYSTEMS = ("dupmae", "sentence_transformers", "sentence_transformers_bf16")
 PLAIN = "sentence_transformers"
@@ -112,12 +112,9 @@ def _measure(system: str, folder: Path) -> dict[str, Any]:
 
 
 def _ours() -> Callable[[list[str]], np.ndarray]:
-    from dupmae.retriever import Retriever
+    from benchmarks.encoder import as_it_comes
 
-    shape = Representation(kind="cls", pooling="mean", normalize=True, dimensions=ENCODER_WIDTH)
-    retriever = Retriever.from_encoder(
-        starting_encoder(), RetrieverSettings(representation=shape, passage_length=LENGTH)
-    )
+    retriever = as_it_comes(passage_length=LENGTH)
     return lambda texts: retriever.encode_passages(texts).dense
 
 

@@ -50,6 +50,7 @@ RUNS = {
     "vocabulary": ("vocabulary", "vocabulary --batch 2048 --steps 1"),
     "cross-entropy": ("cross_entropy",),
     "search": ("search",),
+    "suites": ("suites --data DATA",),
 }
 
 

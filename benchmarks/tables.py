@@ -254,6 +254,17 @@ def search(runs: Runs) -> str:
     return f"{table(['', 'queries a second', 'memory of a search'], rows)}\n\n{told}"
 
 
+def suites(runs: Runs) -> str:
+    """Every metric of the suites, with what a reader must know of them."""
+    (result,) = (run["result"] for run in runs)
+    rows = []
+    for name, found in result.items():
+        digits = 2 if "protocol" in found else 4
+        told = ", ".join(f"{metric} {value:.{digits}f}" for metric, value in found["metrics"].items())
+        rows.append([f"`{name}`", told, "; ".join(found.get("notes", []))])
+    return table(["suite", "", "note"], rows)
+
+
 TABLES: dict[str, Callable[[Runs], str]] = {
     "masking": masking,
     "pretraining-bf16": pretraining,
@@ -267,4 +278,5 @@ TABLES: dict[str, Callable[[Runs], str]] = {
     "vocabulary": vocabulary,
     "cross-entropy": cross_entropy,
     "search": search,
+    "suites": suites,
 }

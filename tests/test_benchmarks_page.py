@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import suites, tables
 from dupmae.recipe import EvaluateSuite
+from dupmae.retriever import Retriever
 from dupmae.suites import similarity, transfer
 from dupmae.suites.beir_sets import SETS
 from dupmae.suites.collections import SUITES
@@ -74,3 +78,20 @@ def test_the_tables() -> None:
     fields = EvaluateSuite.model_fields
     for setting in ("passage_words", "folds", "shard"):
         assert f"`{setting}` ({fields[setting].default:,})" in PAGE
+
+
+def test_the_benchmark_of_suites(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "beir" / "scifact").rename(folder / "sentences" / "scifact")
+    monkeypatch.setattr(suites, "as_it_comes", lambda **_: Retriever.load(folder / "retriever"))
+    line = ["suites", "--data", "sentences", "--suites", "sts", "beir", "--json", "official=false"]
+    monkeypatch.setattr(sys, "argv", line)
+    suites.main()
+    found = json.loads(capsys.readouterr().out)
+    for name in ("sts", "beir"):
+        kept = json.loads((folder / f"runs/suites-benchmark/{name}/metrics.json").read_text(encoding="utf-8"))
+        assert list(found[name]["metrics"].values()) == list(kept["metrics"].values())
+    shown = tables.suites([{"result": found}])
+    assert f"| `sts` | STS12 {found['sts']['metrics']['STS12']:.2f}, STS13" in shown
+    assert re.search(r"^\| `beir` \| scifact ndcg@10 0\.\d{4}, scifact recall@100", shown, re.MULTILINE)

