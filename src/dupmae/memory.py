@@ -25,7 +25,7 @@ def keep_pages() -> None:
     Has to come before the first product. Elsewhere than under glibc only the kernels are bounded.
 
     By default every large tensor is mapped anew and its pages are zeroed and faulted in at the first touch:
-    up to a fifth of a training step on a CPU and two thirds of mask building. `release` gives back what piles up.
+    `--naive-allocator ours` of benchmarks.pretraining shows what that costs a step. `release` gives back what piles up.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
     if platform.libc_ver()[0] == "glibc":
