@@ -98,7 +98,7 @@ def test_the_page_stands_alone_and_has_every_curve(run: Path) -> None:
 def test_the_command_says_what_it_wrote(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("report", run) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"wrote {run / 'report.html'}: 5 curves over 5 steps"
+    assert lines[0] == f"wrote {run / 'report.html'}: 10 curves over 5 steps"
     assert lines[1].startswith(f"wrote {run / 'curves.png'}")
     assert lines[2] == f"next: dupmae pretrain --recipe RECIPE --out {run} --resume"
     (run / "encoder").mkdir()

@@ -83,7 +83,7 @@ def report(settings: recipe.Report) -> Outcome:
     if encoder.is_dir():
         out = settings.run.with_name("retriever")
         after = command_line("finetune", "--model", encoder, "--data", "PAIRS", "--out", out, "minutes=2")
-    told = {PAGE: f"{len(drawn['figures'])} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
+    told = {PAGE: f"{drawn['curves']} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
     return written(drawn, settings.run, told, after)
 
 

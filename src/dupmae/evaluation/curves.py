@@ -18,7 +18,7 @@ PAGE, PICTURE = "report.html", "curves.png"
 
 
 def write_curves(run: Path) -> dict[str, Any]:
-    """Draw the curves of a run; returns what they say: steps, and first, last and best of every quality.
+    """Draw the curves of a run; returns their number, steps, and first, last and best of every quality.
 
     Raises:
         DupmaeError: when there is no log to draw, matplotlib is not installed, or a file cannot be written.
@@ -39,7 +39,8 @@ def write_curves(run: Path) -> dict[str, Any]:
         for curve in found
         if curve.group != "speed"
     }
-    return {"steps": steps, "figures": told, "report": str(run / PAGE), "picture": str(run / PICTURE)}
+    written = {"report": str(run / PAGE), "picture": str(run / PICTURE)}
+    return {"steps": steps, "curves": len(found), "figures": told, **written}
 
 
 def _page(run: Path, found: Sequence[Curve], steps: int) -> str:
