@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dupmae.batches import PretrainingSteps
 from dupmae.files import sha256, write_text
+from dupmae.prefetch import Prefetched
 from dupmae.recipe import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
@@ -50,15 +50,15 @@ def names(run: Path) -> list[str]:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Do something just before the batch of a step (counted from 0) is read."""
-    read = PretrainingSteps.__getitem__
+    """Do something just before the batch of a step (counted from 0) is taken."""
+    take = Prefetched.part
 
-    def reads(self: PretrainingSteps, wanted: int) -> dict[str, Tensor]:
+    def takes(self: Prefetched, wanted: int, part: int, parts: int) -> dict[str, Tensor] | None:
         if wanted == step:
             act()
-        return read(self, wanted)
+        return take(self, wanted, part, parts)
 
-    monkeypatch.setattr(PretrainingSteps, "__getitem__", reads)
+    monkeypatch.setattr(Prefetched, "part", takes)
 
 
 def flip(path: Path) -> None:

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from dupmae.batches import PretrainingSteps
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
+from dupmae.prefetch import Prefetched
 from dupmae.recipe import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
@@ -67,14 +67,14 @@ def losses(log: list[dict[str, float]]) -> list[dict[str, float]]:
 def test_a_stopped_run_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout is on, so the random state has to come back too, not only weights, optimizer, schedule and place."""
     whole = pretrain(settings(data, tmp_path / "whole", steps=9, save_every=3))
-    read = PretrainingSteps.__getitem__
+    take = Prefetched.part
 
-    def stops(self: PretrainingSteps, step: int) -> dict[str, torch.Tensor]:
+    def stops(self: Prefetched, step: int, part: int, parts: int) -> dict[str, torch.Tensor] | None:
         if step == 7:
             raise KeyboardInterrupt
-        return read(self, step)
+        return take(self, step, part, parts)
 
-    monkeypatch.setattr(PretrainingSteps, "__getitem__", stops)
+    monkeypatch.setattr(Prefetched, "part", stops)
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings(data, tmp_path / "stopped", steps=9, save_every=3))
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM
 
+from dupmae.batches import PretrainingSteps
+from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
 from dupmae.loading import RECIPES, load
+from dupmae.prefetch import Prefetched
 from dupmae.recipe import Contrastive, Finetune, Plan, Prepare, Pretrain
 from dupmae.stages import processes, unified
 from dupmae.stages.chain import Stage, _inputs
@@ -24,7 +28,7 @@ from dupmae.stages.pairs import FinetuningSteps
 from dupmae.stages.plan import plan
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
-from dupmae.stages.unified import PairedText, UnifiedSteps, place
+from dupmae.stages.unified import PairedText, place
 from tests.reference.tiny import sentences
 from tests.tiny import call
 
@@ -89,15 +93,15 @@ def test_a_line_over_several_steps_has_means_of_those_with_the_term(folder: Path
 
 def test_a_stopped_run_resumes_bit_for_bit(folder: Path, whole: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
     again = {"save_every": 2, "pairs": {"ratio": 0.5}}
-    part = UnifiedSteps.part
+    take = Prefetched.part
 
-    def stops(self: UnifiedSteps, step: int, part_: int, parts: int) -> Any:
+    def stops(self: Prefetched, step: int, part: int, parts: int) -> Any:
         if step == 5:
             raise KeyboardInterrupt
-        return part(self, step, part_, parts)
+        return take(self, step, part, parts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(UnifiedSteps, "part", stops)
+        patched.setattr(Prefetched, "part", stops)
         with pytest.raises(KeyboardInterrupt):
             pretrain(settings(folder, "stopped", **again))
     resumed = pretrain(settings(folder, "stopped", **again, resume=True))
@@ -162,11 +166,27 @@ def test_batches_are_spread_evenly(share: Fraction, among: int) -> None:
         assert abs(sum(number is not None for number in numbers[:end]) - end * share) < 1
 
 
+def test_pairs_are_tokenised_while_the_probe_uses_the_tokenizer(folder: Path) -> None:
+    """A fast tokenizer that two threads set to different lengths raises "Already borrowed", or cuts at the other's."""
+    shards = Shards.open(folder / "data")
+    tokenizer = shards.tokenizer()
+    given = Contrastive.model_validate({"data": folder / "pairs.csv", **PAIRS})
+    paired = PairedText(given, tokenizer, longest=32, seed=3)
+    pairs = paired.joined(
+        PretrainingSteps([shards], steps=24, batch_tokens=128, seed=3, pad_id=0, special_ids=[])
+    ).pairs
+    alone = [pairs[step] for step in range(24)]
+    texts = sentences(200)
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(lambda: [pairs[step % 24] for step in range(240)])
+        while not made.done():
+            found = tokenizer(texts, truncation=True, max_length=4)["input_ids"]
+            assert max(map(len, found)) == 4
+    assert all(item[name].equal(alone[step % 24][name]) for step, item in enumerate(made.result()) for name in item)
+
+
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 3.0])
 def test_the_mix_is_a_function_of_seed_and_step(folder: Path, ratio: float) -> None:
-    from dupmae.batches import PretrainingSteps
-    from dupmae.corpus.shards import Shards
-
     shards = Shards.open(folder / "data")
     tokenizer = shards.tokenizer()
     given = Contrastive.model_validate({"data": folder / "pairs.csv", **PAIRS, "ratio": ratio})

@@ -18,12 +18,13 @@ from dupmae.corpus.shards import Shards
 from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.models import name_of, new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.models import device, name_of, new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.nn.unified import TERM, UnifiedObjective
+from dupmae.prefetch import Prefetched
 from dupmae.recipe import Pretrain
 from dupmae.stages import processes
 from dupmae.stages.checkpoints import gathered_weights
@@ -100,7 +101,8 @@ def pretrain(settings: Pretrain) -> Pretrained:
     if processes.rank() == 0:
         told = f"{records:,} records" + ("" if paired is None else f" and {paired.queries:,} queries with passages")
         logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {told}")
-    log = train(model, data, plan, steps=steps)
+    pinned = device().type == "cuda"
+    log = train(model, lambda steps: Prefetched(data(steps), pinned=pinned), plan, steps=steps)
     encoder = settings.out / ENCODER
     _export(model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
