@@ -14,7 +14,7 @@ quickstart: $(BIN)/python
 
 test: $(BIN)/python
 	$(INSTALL) --editable ".[test]"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(BIN)/python
 	$(INSTALL) --editable ".[check]"
