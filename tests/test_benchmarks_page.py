@@ -16,6 +16,7 @@ from dupmae.retriever import Retriever
 from dupmae.suites import similarity, transfer
 from dupmae.suites.beir_sets import SETS
 from dupmae.suites.collections import SUITES
+from tests.reference.tiny import tiny_folder
 from tests.suites.folders import dpr, msmarco, msmarco_documents
 from tests.suites.test_similarity import write_year
 from tests.suites.test_transfer import write_senteval
@@ -49,11 +50,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
+    tiny_folder(folder / "encoder", max_length=256)
+    for kind, block in re.findall(r"^```(bash|python)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
+        if kind == "python":
+            exec(block.replace("dimensions=384", "dimensions=32"), {})
+            continue
         for line in block.splitlines():
             words = shlex.split(line)[1:]
             folds = ["folds=2"] * ("senteval-transfer" in words)
             assert call(*words, *SMALL[words[0]], *folds) == 0, capsys.readouterr().err
+    assert (folder / "as-it-comes-evaluation" / "sts" / "metrics.json").exists()
     assert {path.name for path in (folder / "retriever-evaluation").iterdir()} == {
         "msmarco-passage",
         "msmarco-document",
