@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupmae.corpus.beir import Passage, write_beir
-from dupmae.corpus.readers import read_texts
+from dupmae.corpus.readers import read_passages, read_texts
 from dupmae.errors import DupmaeError
 
 
@@ -68,6 +68,39 @@ def test_folders_give_their_corpus_or_their_files(tmp_path: Path) -> None:
     write(mixed / "a.jsonl.gz", '{"text": "first"}')
     write(mixed / "README.md", "not this")
     assert list(read_texts([tmp_path / "beir", mixed])) == ["A\n\none", "first", "two"]
+
+
+def tables(folder: Path) -> Path:
+    folder.mkdir()
+    write(folder / "queries.tsv", "1\tnot this")
+    return folder
+
+
+def test_ms_marcos_table_and_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "msmarco"
+    folder.mkdir()
+    write(folder / "collection.tsv.gz", "7\tseven, with a line\r\n3\tthree")
+    write(folder / "queries.train.tsv", "1\tnot this")
+    assert list(read_texts([folder])) == list(read_texts([folder / "collection.tsv.gz"]))
+    assert list(read_texts([folder])) == ["seven, with a line", "three"]
+    assert [passage.id for passage in read_passages(folder)] == ["7", "3"]
+    assert read_passages(folder / "collection.tsv.gz") == read_passages(folder)
+    with pytest.raises(DupmaeError, match="has no jsonl, txt or parquet file"):
+        read_texts([tables(tmp_path / "plain")])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1\tone\n2", "line 2: needs 2 tab-separated columns"),
+        ("1\tone\n2\t ", "line 2: passage 2 is blank"),
+        ("D1\thttps://example.org\ttitle\tbody", "line 1: has more than 2 tab-separated columns"),
+        ("1\tone\n1\ttwo", "line 2: duplicate id 1"),
+    ],
+)
+def test_a_table_of_another_kind_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(DupmaeError, match=problem):
+        read_passages(write(tmp_path / "collection.tsv", text))
 
 
 def test_globs_give_the_files_they_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

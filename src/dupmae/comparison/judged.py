@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Collection as Ids
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from dupmae.console import track
+from dupmae.corpus import msmarco
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.bm25 import NO_PASSAGE
@@ -25,6 +27,7 @@ from dupmae.recipe.suites import EvaluateSuite
 from dupmae.suites.answers import holds_answer, joined
 from dupmae.suites.beir_sets import open_set
 from dupmae.suites.collections import Collection, Measures, document_name, open_collection
+from dupmae.suites.official import read_passages
 from dupmae.suites.results import Values, measure
 
 # Documents whose words are held at once: about 100 MB of them.
@@ -140,19 +143,16 @@ def open_judged(
 
     Args:
         data: the folder.
-        split: name of the qrels file of a BEIR folder.
-        metrics: what a plain BEIR folder is measured by, on the grades as they are.
-        suite: the suite, or the set of BEIR, that the result names; "" for a plain BEIR folder.
+        split: name of the qrels file of a BEIR or MS MARCO folder.
+        metrics: what a plain folder is measured by, on the grades as they are.
+        suite: the suite, or the set of BEIR, that the result names; "" for a plain folder.
         settings: those that the suite was measured with.
 
     Raises:
         DupmaeError: when a file is missing or damaged, or the settings are none of a suite.
     """
     if not suite:
-        given = EvaluateSuite(suite="beir", retriever=Path(), data=data, split=split, official=False)
-        measures = Measures(metrics[0], tuple(metrics))
-        found = open_set(data.resolve().name, data, given)
-        return Judged(replace(found, measures=measures, drops_own=False), data)
+        return Judged(_plain(data, split, Measures(metrics[0], tuple(metrics))), data)
     try:
         given = EvaluateSuite.model_validate({**(settings or {}), "data": data})
     except ValidationError:
@@ -160,3 +160,15 @@ def open_judged(
         raise DupmaeError("its settings are not those of a suite", where=suite, fix=fix) from None
     found = open_set(suite, data, given) if given.suite == "beir" else open_collection(given)
     return Judged(found, data)
+
+
+def _plain(data: Path, split: str, measures: Measures) -> Collection:
+    """A BEIR folder, or MS MARCO's own files, as `evaluate` measures them."""
+    if not msmarco.is_folder(data):
+        given = EvaluateSuite(suite="beir", retriever=Path(), data=data, split=split, official=False)
+        return replace(open_set(data.resolve().name, data, given), measures=measures, drops_own=False)
+    qrels = {query: dict.fromkeys(found, 1) for query, found in msmarco.read_qrels(data, split).items()}
+    queries = {name: text for name, text in msmarco.read_queries(data, split).items() if name in qrels}
+    corpus = msmarco.collection(data)
+    stream = partial(read_passages, corpus)
+    return Collection(data.resolve().name, corpus, stream, queries, measures, qrels=qrels)

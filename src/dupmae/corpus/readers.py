@@ -1,6 +1,7 @@
 """Raw text records from files of several kinds, streamed.
 
-`read_texts` takes JSON lines, plain text, parquet, BEIR folders, folders and globs of these, and hub data sets;
+`read_texts` takes JSON lines, plain text, parquet, MS MARCO's tsv, BEIR and MS MARCO folders, folders and globs of
+these, and hub data sets;
 `read_documents` gives the same with titles apart, `read_passages` with ids.
 """
 
@@ -15,12 +16,14 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dupmae.corpus import msmarco
 from dupmae.corpus.beir import ID, Passage, read_corpus
 from dupmae.corpus.hub import hub_address, open_hub
 from dupmae.corpus.lines import encodable, read_lines, read_records, text_field
 from dupmae.errors import DupmaeError
 
 PARQUET_ROWS = 1024
+TSV = ".tsv"
 
 
 def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
@@ -29,11 +32,12 @@ def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
     - `.jsonl`: the field `text` of each line; `title`, when there is one, is a paragraph in front of it.
     - `.txt`: paragraphs between blank lines; in a file without blank lines, each line.
     - `.parquet`: the columns `text` and `title`, likewise.
-    - a BEIR folder: its corpus; another folder: the files of these kinds in it, by name.
+    - `.tsv`: MS MARCO's `id TAB text`.
+    - a BEIR or MS MARCO folder: its corpus; another folder: the files of the other kinds in it, by name.
     - a glob, such as `dump/**/*.jsonl.gz`: the files it matches, by name.
     - `hub:NAME[:CONFIG[:SPLIT]]`: a data set of the Hugging Face hub, with the columns `text` and `title`.
 
-    The first two may end in `.gz`. Blank records are passed over.
+    All but parquet may end in `.gz`. Blank records are passed over.
 
     Raises:
         DupmaeError: for no inputs, a missing, empty or unknown kind of file, a data set that cannot be reached, or
@@ -49,17 +53,21 @@ def read_documents(inputs: Sequence[Path]) -> Iterator[Document]:
         DupmaeError: as `read_texts`.
     """
     if not inputs:
-        raise DupmaeError("no input files", where="inputs", fix="name jsonl, txt or parquet files, or BEIR folders")
+        raise DupmaeError("no input files", where="inputs", fix="name jsonl, txt, tsv or parquet files, or folders")
     sources = [source for path in inputs for source in _sources(path)]
     return (document for source, documents in sources for document in _some(source, documents()))
 
 
 def read_passages(path: Path) -> list[Passage]:
-    """Read a corpus as `read_corpus` does, or any other text that `read_documents` takes, numbered from 1.
+    """Read a corpus as `read_corpus` or `msmarco.read_collection` does, or any other text, numbered from 1.
 
     Raises:
-        DupmaeError: as those.
+        DupmaeError: as those and `read_documents`.
     """
+    if path.is_dir() and msmarco.is_folder(path):
+        return msmarco.read_collection(msmarco.collection(path))
+    if path.is_file() and _kind(path) == TSV:
+        return msmarco.read_collection(path)
     if path.exists() and not _has_ids(path):
         return [Passage(str(number), *document) for number, document in enumerate(read_documents([path]), 1)]
     return read_corpus(path)
@@ -96,7 +104,10 @@ def _files(path: Path) -> list[tuple[Path, Reader]]:
     for corpus in (path / "corpus.jsonl", path / "corpus.jsonl.gz"):
         if corpus.is_file():
             return [(corpus, _jsonl)]
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in READERS]
+    if msmarco.is_folder(path):
+        return [(msmarco.collection(path), _tsv)]
+    # Tables beside texts are queries or judgements more often than text.
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in READERS.keys() - {TSV}]
     if not files:
         problem = "has no jsonl, txt or parquet file" if any(path.iterdir()) else "empty folder"
         raise DupmaeError(problem, where=path, fix="name the files, or a pattern such as **/*.jsonl")
@@ -118,7 +129,7 @@ def _kind(file: Path) -> str:
 def _reader(file: Path) -> Reader:
     kind = _kind(file)
     if kind not in READERS or (kind == ".parquet" and file.suffix == ".gz"):
-        fix = "give .jsonl, .txt (both may end in .gz) or .parquet"
+        fix = "give .jsonl, .txt, .tsv (they may end in .gz) or .parquet"
         raise DupmaeError(f"unknown kind of file {file.suffix!r}", where=file, fix=fix)
     return READERS[kind]
 
@@ -143,6 +154,10 @@ def _jsonl(file: Path) -> Iterator[Document]:
     for line, record in read_records(file):
         title = "" if record.get("title") is None else text_field(record, ("title",), file, line)
         yield title, text_field(record, ("text",), file, line)
+
+
+def _tsv(file: Path) -> Iterator[Document]:
+    return (("", passage.text) for _, passage in msmarco.stream_collection(file))
 
 
 def _txt(file: Path) -> Iterator[Document]:
@@ -197,4 +212,4 @@ def _strings(file: Path, batch: pa.RecordBatch, name: str) -> list[str]:
     return [encodable(value or "") for value in column.to_pylist()]
 
 
-READERS: dict[str, Reader] = {".jsonl": _jsonl, ".txt": _txt, ".parquet": _parquet}
+READERS: dict[str, Reader] = {".jsonl": _jsonl, ".txt": _txt, TSV: _tsv, ".parquet": _parquet}

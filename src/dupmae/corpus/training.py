@@ -116,7 +116,8 @@ def _from_msmarco(folder: Path, split: str) -> TrainingData:
     queries = msmarco.read_queries(folder, split)
     positives = msmarco.read_qrels(folder, split)
     file = msmarco.qrels_file(folder, split)
-    return _judged(queries, positives, lambda: msmarco.stream_collection(folder), msmarco.collection(folder), file)
+    passages = msmarco.collection(folder)
+    return _judged(queries, positives, lambda: msmarco.stream_collection(passages), passages, file)
 
 
 def _judged(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae.console import logger
-from dupmae.corpus.beir import load_split
+from dupmae.corpus.judged import load_split
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run

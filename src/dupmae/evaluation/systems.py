@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dupmae.corpus.beir import load_split
+from dupmae.corpus.judged import load_split
 from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
 from dupmae.evaluation.metrics import Run, per_query, ranking
 from dupmae.evaluation.runs import write_run

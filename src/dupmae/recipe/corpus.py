@@ -14,7 +14,7 @@ class Prepare(Settings):
     """`dupmae prepare`: raw text to tokenised shards."""
 
     inputs: list[Path] = Field(
-        description="jsonl, txt, parquet files, globs, folders (BEIR or of such files), data sets hub:NAME:CONFIG:SPLIT"
+        description="jsonl, txt, tsv, parquet files, globs, folders (BEIR, MS MARCO, of files), hub:NAME:CONFIG:SPLIT"
     )
     out: Path = Field(description="folder for the shards")
     text: Literal["articles", "passages"] = Field(

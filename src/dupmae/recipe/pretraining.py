@@ -102,7 +102,8 @@ class Pretrain(PretrainOptions):
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
     resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")
     probe: Path | None = Field(
-        None, description="BEIR folder of the retrieval probe; none: halves of training texts find each other"
+        None,
+        description="BEIR or MS MARCO folder of the retrieval probe; none: halves of training texts find each other",
     )
     probe_split: str = Field("dev", description="name of the probe's qrels file")
     planned: Planned | None = Field(None, description="sizes that `dupmae plan` reckons with; none: those of data")

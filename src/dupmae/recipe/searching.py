@@ -13,7 +13,9 @@ class Index(Settings):
     """`dupmae index`: a retriever and a corpus to a searchable folder."""
 
     retriever: Path = Field(description="retriever folder")
-    data: Path = Field(description="BEIR folder or jsonl of passages, or text as for prepare, numbered as it comes")
+    data: Path = Field(
+        description="BEIR or MS MARCO folder, jsonl or tsv of passages, or text as for prepare, numbered as it comes"
+    )
     out: Path = Field(description="index folder")
     batch_tokens: int | None = Field(
         None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
@@ -21,10 +23,10 @@ class Index(Settings):
 
 
 class Evaluate(Settings):
-    """`dupmae evaluate`: metrics of a retriever on a BEIR folder."""
+    """`dupmae evaluate`: metrics of a retriever on a folder in the BEIR or MS MARCO layout."""
 
     retriever: Path = Field(description="retriever folder")
-    data: Path = Field(description="BEIR folder")
+    data: Path = Field(description="BEIR or MS MARCO folder")
     out: Path = Field(description="folder for metrics.json and run.trec")
     split: str = Field("test", description="name of the qrels file")
     depth: int = Field(100, ge=1, description="passages kept per query")

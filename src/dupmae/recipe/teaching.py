@@ -95,7 +95,7 @@ class Rerank(Settings):
     """`dupmae rerank`: a TREC run in a cross-encoder's order."""
 
     teacher: Path = Field(description="cross-encoder folder")
-    data: Path = Field(description="BEIR folder of the run")
+    data: Path = Field(description="BEIR or MS MARCO folder of the run")
     run: Path = Field(description="TREC run file")
     out: Path = Field(description="folder for metrics.json and run.trec")
     split: str = Field("test", description="name of the qrels file")

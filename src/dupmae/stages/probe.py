@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from dupmae.batches import Records, budget_batches
-from dupmae.corpus.beir import load_split
+from dupmae.corpus.judged import load_split
 from dupmae.evaluation.metrics import Qrels, Run, evaluate
 from dupmae.flops import Shape, Texts, encoder_forward, vocabulary_forward
 from dupmae.models import device
