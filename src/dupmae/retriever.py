@@ -93,7 +93,7 @@ class Retriever:
             DupmaeError: when a file is missing, damaged or of another version, or the settings do not fit it.
         """
         path = Path(path)
-        kept = _read_settings(path)
+        kept = read_settings(path)
         if settings is not None:
             _warn_of_differences(path, kept, settings)
         used = settings or kept
@@ -212,7 +212,12 @@ class Retriever:
         return self._workers
 
 
-def _read_settings(path: Path) -> RetrieverSettings:
+def read_settings(path: Path) -> RetrieverSettings:
+    """What a retriever folder was trained with.
+
+    Raises:
+        DupmaeError: when it is none, or of another version.
+    """
     if not (path / SETTINGS_FILE).exists():
         raise DupmaeError("not a retriever folder", where=path, fix=f"{SETTINGS_FILE} is missing; run finetune")
     try:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dupmae.errors import DupmaeError
-from dupmae.recipe import Representation
+from dupmae.recipe import Finetune, Representation
 from dupmae.retriever import Retriever
 from dupmae.stages.finetune import finetune
 from tests.reference.tiny import tiny_folder
@@ -92,6 +92,24 @@ def test_a_retriever_is_trained_on(
     # The rate of the only step is 0.
     weights = [load_file(run.retriever / "representation.safetensors")["projection.weight"] for run in (first, second)]
     assert weights[0].equal(weights[1])
+
+
+def test_what_is_not_given_stays_as_the_retriever_has_it(
+    pairs: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
+    own = {"dimensions": 16, "top_k": 20, "pooling": "mean", "normalize": True, "query_terms": "own"}
+    changes = {"representation": own, "query_prefix": "the ", "passage_length": 40, "steps": 2}
+    first = finetune(settings(model, pairs, tmp_path / "first", **changes))
+    given = {"model": str(first.retriever), "data": pairs, "out": tmp_path / "second", "steps": 2, "negatives": 0}
+    second = finetune(Finetune.model_validate({**given, "representation": {"top_k": 9}, "query_prefix": "a "}))
+    kept, now = (Retriever.load(run.retriever).settings for run in (first, second))
+    expected = kept.model_dump() | {"query_prefix": "a "}
+    assert now.model_dump() == expected | {"representation": expected["representation"] | {"top_k": 9}}
+    assert "trained with top_k=20, loaded with 9" in caplog.text
+    assert "pooling" not in caplog.text
+    with pytest.raises(DupmaeError, match=r"first: .*give settings that go with the retriever's"):
+        finetune(Finetune.model_validate({**given, "representation": {"matryoshka": [20]}}))
 
 
 @pytest.mark.parametrize(

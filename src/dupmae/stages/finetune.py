@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from dupmae.console import logger
@@ -21,7 +22,7 @@ from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
 from dupmae.recipe import Finetune, RetrieverSettings
-from dupmae.retriever import SETTINGS_FILE, Retriever
+from dupmae.retriever import SETTINGS_FILE, Retriever, read_settings
 from dupmae.stages import processes
 from dupmae.stages.calibrate import calibrate, idf_weights, weigh_parts
 from dupmae.stages.loop import Plan
@@ -65,9 +66,12 @@ class Finetuned:
 def finetune(settings: Finetune) -> Finetuned:
     """Train a retriever on pairs with in-batch and hard negatives, and save it to `out`.
 
+    A retriever that is trained on keeps its representation, lengths and prefixes where `settings` gives no others.
+
     Raises:
         DupmaeError: for data or a model that cannot be read, and for more processes than queries in a batch.
     """
+    settings = _continued(settings) if _is_retriever(settings.model) else settings
     processes.join()
     torch.manual_seed(settings.seed)
     whole = settings.refresh is not None
@@ -154,6 +158,16 @@ def _refreshing(
 def _kept(settings: Finetune) -> RetrieverSettings:
     """What the retriever remembers."""
     return RetrieverSettings.model_validate(settings.model_dump(include=set(RetrieverSettings.model_fields)))
+
+
+def _continued(settings: Finetune) -> Finetune:
+    kept, given = read_settings(Path(settings.model)).model_dump(), settings.model_dump(exclude_unset=True)
+    representation = kept["representation"] | given.get("representation", {})
+    try:
+        return Finetune.model_validate({**kept, **given, "representation": representation})
+    except ValidationError as error:
+        fix = "give settings that go with the retriever's, or start from an encoder"
+        raise DupmaeError(error.errors()[0]["msg"], where=settings.model, fix=fix) from None
 
 
 def _is_retriever(model: str) -> bool:
