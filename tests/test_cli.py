@@ -16,7 +16,7 @@ from dupmae import __version__, cli, commands, recipe
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.runs import read_run
-from dupmae.loading import describe
+from dupmae.loading import describe_with, find_recipe
 from tests import warm
 from tests.tiny import beir_folder, call, stand_in
 
@@ -166,7 +166,7 @@ def test_the_help_of_a_command_with_variants_holds_for_both(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         call("evaluate", "--help")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "--data DATA BEIR folder; with --suite: folder with the official files;" in printed
+    assert "--data DATA BEIR or MS MARCO folder; with --suite: folder with the official files;" in printed
     assert "--retriever RETRIEVER retriever folder --data" in printed
     without, _, suite = printed.partition("settings without suite,")[2].partition("settings with suite=SUITE,")
     assert "out folder for metrics.json and run.trec [a path; required]" in without
@@ -182,10 +182,26 @@ def test_each_help_lists_flags_and_settings(name: str, capsys: pytest.CaptureFix
     assert "--json" in printed
     assert "--quiet" in printed
     if name in STAGES:
-        for setting in describe(getattr(recipe, STAGES[name].settings)):
+        for setting in describe_with(getattr(recipe, STAGES[name].settings), find_recipe(None, name)):
             default = "required" if setting.default is None else f"default: {setting.default}"
             told = f"{setting.name} {setting.description} [{setting.allowed}; {default}]"
             assert " ".join(told.split()) in printed
+
+
+def test_the_help_of_a_command_with_a_recipe_of_its_own_shows_what_that_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["quickstart", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "defaults are those of the recipe quickstart: " in printed
+    for told in ("contrastive.weight weight of the contrastive term [a number, above 0; default: 10]", "default: own]"):
+        assert told in printed
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["study", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "default: 50000000000000.0]" in printed
+    assert "[name: value pairs; default: see the recipe]" in printed
 
 
 @pytest.mark.parametrize(

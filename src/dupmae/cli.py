@@ -121,19 +121,22 @@ def _parser(command: Command) -> Parser:
 
 def _settings_parser(command: Command) -> Parser:
     from dupmae import recipe
-    from dupmae.loading import describe
+    from dupmae.loading import describe, describe_with, find_recipe
 
-    settings = {setting.name: setting for setting in describe(getattr(recipe, command.settings))}
+    own = find_recipe(None, command.name)
+    settings = {setting.name: setting for setting in describe_with(getattr(recipe, command.settings), own)}
     flags = {name: _told(setting) for name, setting in settings.items()}
     apart = "".join(f" without {name}" for name in command.variants)
-    epilog = [f"settings{apart}, in the recipe or as NAME=VALUE:", *_listed(settings.values())]
+    source = "" if own is None else f"; defaults are those of the recipe {own.stem}"
+    epilog = [f"settings{apart}, in the recipe or as NAME=VALUE{source}:", *_listed(settings.values())]
     for name, variant in command.variants.items():
         others = {setting.name: setting for setting in describe(getattr(recipe, variant.settings))}
         epilog += ["", f"settings with {name}={name.upper()}, {variant.summary}:", *_listed(others.values())]
         for other, setting in others.items():
             told = _told(setting)
             if flags.setdefault(other, told) != told:
-                flags[other] += f"; with {_flag(name)}: {told}"
+                given = _flag(name) if name in command.flags else f"{name}={name.upper()}"
+                flags[other] += f"; with {given}: {told}"
         settings = others | settings
     parser = Parser(f"dupmae {command.name}", _sentence(command), "\n".join(epilog))
     told = "settings, listed below"

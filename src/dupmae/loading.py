@@ -156,6 +156,24 @@ def describe(kind: type[Settings], prefix: str = "", defaults: Settings | None =
                 yield replace(inner, default=f"none, needed in {field}") if free else inner
 
 
+def describe_with(kind: type[Settings], recipe: Path | None) -> Iterator[Setting]:
+    """Every setting of `kind` with what the recipe says in the place of the default, for a command that has its own."""
+    tree = {} if recipe is None else _read(recipe)[0]
+    for setting in describe(kind):
+        value: Any = tree
+        for name in setting.name.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None:
+            yield setting
+        elif isinstance(value, dict) and setting.group:
+            yield replace(setting, default="given, see below")
+        else:
+            flat = not isinstance(value, dict) and not (
+                isinstance(value, list) and value and isinstance(value[0], dict)
+            )
+            yield replace(setting, default=_written(value) if flat else "see the recipe")
+
+
 def _read(recipe: Path) -> tuple[Tree, Origins]:
     try:
         text = recipe.read_text(encoding="utf-8")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # GPUs of a common node.
 NODE = 8
+# What the folder of a fine-tuning's log is called behind its retriever's name.
+TRAINING = "-training"
 RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id dupmae"
 
 
@@ -26,8 +28,16 @@ def prepare(settings: recipe.Prepare) -> Outcome:
     counts = {"records": done.records, "tokens": done.tokens, "dropped": done.dropped, "shards": len(done.shards)}
     told = f"{done.records:,} records, {done.tokens:,} tokens; {done.dropped:,} texts were too short"
     out = settings.out.with_name("pretraining")
-    after = command_line("pretrain", "--data", settings.out, "--out", out, "minutes=8")
+    model = ("--model", settings.tokenizer) if _is_model(settings.tokenizer) else ()
+    after = command_line("pretrain", "--data", settings.out, *model, "--out", out, "minutes=8")
     return written({"out": str(settings.out), **counts}, settings.out, {"": told}, after)
+
+
+def _is_model(tokenizer: str | None) -> bool:
+    """Whether what the tokenizer was taken from is a model, too: a folder with a configuration, or a hub name."""
+    if tokenizer is None:
+        return False
+    return (Path(tokenizer) / "config.json").exists() or not Path(tokenizer).exists()
 
 
 def pretrain(settings: recipe.Pretrain) -> Outcome:
@@ -80,7 +90,10 @@ def report(settings: recipe.Report) -> Outcome:
     drawn = write_curves(settings.run)
     encoder = settings.run / "encoder"
     after = command_line("pretrain", "--recipe", "RECIPE", "--out", settings.run, "--resume")
-    if encoder.is_dir():
+    tuned = settings.run.with_name(settings.run.name.removesuffix(TRAINING))
+    if tuned != settings.run and tuned.is_dir():
+        after = command_line("index", "--retriever", tuned, "--data", "CORPUS", "--out", tuned.with_name("index"))
+    elif encoder.is_dir():
         out = settings.run.with_name("retriever")
         after = command_line("finetune", "--model", encoder, "--data", "PAIRS", "--out", out, "minutes=2")
     told = {PAGE: f"{drawn['curves']} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
@@ -99,7 +112,7 @@ COMMANDS = (
     ),
     Command(
         "plan",
-        "time and cost of a pre-training recipe",
+        "time and cost of a pre-training recipe, or with suite=NAME of a benchmark",
         plan,
         "Plan",
         ("gpu", "count", "utilisation", "price", "like"),

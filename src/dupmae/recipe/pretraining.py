@@ -45,7 +45,7 @@ class PretrainOptions(Settings):
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
     head_start: Literal["auto", "ridge", "keep"] = Field(
         "auto",
-        description="vocabulary head: closed-form ridge start, as loaded, or ridge only where none was loaded",
+        description="vocabulary head: ridge: started in closed form; keep: as loaded; auto: ridge if none was loaded",
     )
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: ten minutes")
     max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")

@@ -60,7 +60,7 @@ class SuiteOptions(Settings):
 class EvaluateSuite(SuiteOptions):
     """`dupmae evaluate --suite`: one of the papers' benchmarks."""
 
-    suite: SuiteName = Field(description="the benchmark")
+    suite: SuiteName = Field(description="a public benchmark, such as msmarco-passage or beir; all names are below")
     retriever: Path = Field(description="retriever folder")
     data: Path | None = Field(None, description="folder with the official files; none: tells which they are")
     out: Path | None = Field(

@@ -96,6 +96,7 @@ def finetune(settings: Finetune) -> Finetuned:
         )
 
     if not _is_retriever(settings.model):
+        _say_of_width(encoder)
         _start(encoder, brought, pairs, tokenizer, data, dtype, settings)
     if settings.dropout is not None:
         set_dropout(encoder, settings.dropout)
@@ -182,6 +183,13 @@ def _model(settings: Finetune) -> tuple[HybridEncoder, Any, bool]:
     backbone, brought = open_backbone(settings.model)
     tokenizer = load_tokenizer(settings.model)
     return HybridEncoder(backbone, settings.representation).to(device()), tokenizer, brought
+
+
+def _say_of_width(encoder: HybridEncoder) -> None:
+    width, dimensions = encoder.backbone.width, encoder.settings.dimensions
+    if encoder.has_dense and dimensions != width and processes.rank() == 0:
+        own = f"representation.dimensions={width} would start as the encoder's own vectors"
+        logger.info(f"dense part: {dimensions} numbers from the encoder's {width}, by a random projection; {own}")
 
 
 def _check(settings: Finetune, encoder: HybridEncoder) -> None:
