@@ -18,6 +18,7 @@ from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.runs import read_run
 from dupmae.loading import describe_with, find_recipe
 from tests import warm
+from tests.reference.tiny import sentences, tiny_folder
 from tests.tiny import beir_folder, call, stand_in
 
 COMMAND = [sys.executable, "-m", "dupmae"]
@@ -75,6 +76,20 @@ def test_prepare_says_what_it_wrote_and_what_comes_next(line: tuple[Path, dict[s
     assert (folder / "shards" / "manifest.json").is_file()
     assert re.search(r"^wrote shards: [\d,]+ records, [\d,]+ tokens; 0 texts", said["prepare"].stdout)
     assert said["prepare"].stdout.splitlines()[-1] == "next: dupmae pretrain --data shards --out pretraining minutes=8"
+
+
+@pytest.mark.parametrize(("configured", "model"), [(True, "--model encoder "), (False, "")])
+def test_pre_training_goes_on_from_the_model_whose_tokenizer_was_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], configured: bool, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_folder(tmp_path / "encoder")
+    if not configured:
+        (tmp_path / "encoder" / "config.json").unlink()
+    Path("texts.txt").write_text("\n".join(sentences(20)))
+    assert call("prepare", "texts.txt", "--out", "shards", "--tokenizer", "encoder", "--quiet") == 0
+    following = f"next: dupmae pretrain --data shards {model}--out pretraining minutes=8"
+    assert capsys.readouterr().out.splitlines()[-1] == following
 
 
 def test_pretrain_joins_recipe_and_overrides_and_gives_one_object(line: tuple[Path, dict[str, Done]]) -> None:

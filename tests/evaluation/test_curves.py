@@ -108,6 +108,14 @@ def test_the_command_says_what_it_wrote(run: Path, capsys: pytest.CaptureFixture
     assert result["figures"]["loss"]["last"] == 9 / 5
 
 
+def test_after_a_fine_tuning_comes_the_index(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = run.rename(run.with_name("mine-training"))
+    (training.parent / "mine").mkdir()
+    assert call("report", training, "--json") == 0
+    index = f"dupmae index --retriever {training.parent / 'mine'} --data CORPUS --out {training.parent / 'index'}"
+    assert json.loads(capsys.readouterr().out)["next"] == index
+
+
 def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "run", LINES, '{"step": 6, "lo')
     assert read_log(tmp_path / "run") == LINES

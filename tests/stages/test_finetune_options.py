@@ -74,6 +74,24 @@ def test_untied_towers_learn_apart(pairs: Path, model: Path, tmp_path: Path) -> 
     assert not np.allclose(asked.dense, found.dense, rtol=0.01)
 
 
+@pytest.mark.parametrize(("dimensions", "told"), [(16, True), (32, False)])
+def test_a_random_projection_is_told(
+    pairs: Path,
+    model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    dimensions: int,
+    told: bool,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
+    caplog.set_level(logging.INFO, "dupmae")
+    representation = {"dimensions": dimensions, "top_k": 20}
+    finetune(settings(model, pairs, tmp_path / "out", representation=representation, steps=1))
+    text = "dense part: 16 numbers from the encoder's 32, by a random projection; representation.dimensions=32 would"
+    assert (text in caplog.text) is told
+
+
 def test_part_weights_that_are_given_stay(pairs: Path, model: Path, tmp_path: Path) -> None:
     representation = {"dimensions": 16, "top_k": 20, "part_weights": [2.0, 0.5]}
     run = finetune(settings(model, pairs, tmp_path / "out", representation=representation, new_learning_rate=0.1))
