@@ -38,7 +38,7 @@ def test_the_commands_of_pretraining(
         words = shlex.split(line)
         assert call(*words[1:], *(["vocabulary=300"] if words[1] == "prepare" else [])) == 0, capsys.readouterr().err
     (shown,) = blocks(PAGE, "text")
-    assert capsys.readouterr().out.endswith(shown.replace("2000", "3"))
+    assert capsys.readouterr().out.endswith(shown.replace("2,000", "3"))
     named = set(re.findall(r"`([a-z_@0-9]+)`", PAGE.split("| in a line |")[1].split("\n\n")[0]))
     assert named - {"dupmae.flops"} == set().union(*read_log(tmp_path / "pretraining")) - {"step"}
 
