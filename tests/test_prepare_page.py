@@ -32,7 +32,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     capsys.readouterr()
     exec(read, {})
     assert re.match(
-        r"[\d,]+ records, \d+ batches an epoch, \d\.\d% padding\n\[CLS\] .*\[SEP\]\n", capsys.readouterr().out
+        r"[\d,]+ records, \d+ batches an epoch, \d\.\d\d% padding\n\[CLS\] .*\[SEP\]\n", capsys.readouterr().out
     )
 
 
