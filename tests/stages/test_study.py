@@ -118,6 +118,15 @@ def test_other_settings_are_other_cells(ran: tuple[Path, list[Done]], tmp_path: 
     assert [cell["current"] for cell in found["cells"]] == [True] * 3 + [False] * 4
 
 
+def test_seeds_that_are_not_asked_for_stay_in_the_tables(ran: tuple[Path, list[Done]], tmp_path: Path) -> None:
+    shutil.copytree(ran[0].parent / "results", tmp_path / "results")
+    done = study(settings(ran[0], f"out={tmp_path / 'results'}", "limit=0", "seeds=[1]"), ran[0])
+    assert (done.finished, done.planned) == (0, 5)
+    assert "5 runs: 5 cells, seed 0" in (tmp_path / "results/README.md").read_text()
+    found = json.loads((tmp_path / "results/study.json").read_text())
+    assert all(cell["current"] for cell in found["cells"])
+
+
 def killed(save: Callable[..., Any], out: Path, step: int, *rest: Any) -> None:
     """Save a checkpoint, and be killed by the second step's: a cell is then in the midst of its pre-training."""
     save(out, step, *rest)

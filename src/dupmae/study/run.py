@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,14 @@ def study(settings: Study, recipe: Path | None = None) -> Done:
     check(settings, recipe)
     runner = Runner(settings)
     cells = expand(settings)
-    planned = {work.key: work for seed in settings.seeds for work in (runner.work(cell, seed) for cell in cells)}
+
+    def works(seeds: Iterable[int]) -> dict[str, Work]:
+        return {work.key: work for seed in seeds for work in (runner.work(cell, seed) for cell in cells)}
+
+    planned = works(settings.seeds)
     chosen = expand(settings, settings.only)
     wanted = [runner.work(cell, seed).key for seed in settings.seeds for cell in chosen]
-    record = _Record(settings, cells, planned, _references(runner))
+    record = _Record(settings, cells, works, _references(runner))
     ran = 0
     try:
         if settings.limit != 0:
@@ -94,9 +98,13 @@ class _Record:
     """`study.json`: the finished cells, by what they are made of."""
 
     def __init__(
-        self, settings: Study, cells: list[Cell], planned: Mapping[str, Work], references: Mapping[str, str]
+        self,
+        settings: Study,
+        cells: list[Cell],
+        works: Callable[[Iterable[int]], dict[str, Work]],
+        references: Mapping[str, str],
     ) -> None:
-        self.settings, self.planned, self.references = settings, planned, references
+        self.settings, self._works, self.references = settings, works, references
         self._told = _told(settings, cells, references)
         self.path = settings.out / RECORD
         self.entries: dict[str, Entry] = {}
@@ -136,7 +144,9 @@ class _Record:
     def _named(self) -> Iterator[Entry]:
         """Finished cells in the order of the grid, under its names; then those of other settings."""
         names: dict[str, Mapping[str, str]] = {key: {"system": name} for name, key in self.references.items()}
-        names |= {key: work.cell.levels for key, work in self.planned.items()}
+        # Seeds that are not asked for this time are of the same study.
+        seeds = sorted({*self.settings.seeds, *(entry["seed"] for entry in self.entries.values())})
+        names |= {key: work.cell.levels for key, work in self._works(seeds).items()}
         for key, levels in names.items():
             if key in self.entries:
                 yield self.entries[key] | {"settings": dict(levels), "current": True}
