@@ -1,7 +1,7 @@
 """Writing a file or a folder whole or not at all.
 
 `write_text`, `write_json`, `new_file` and `new_folder` write under a temporary name beside the final one,
-flush to disk, and rename when everything is there. `read_json`, `sha256`.
+flush to disk, and rename when everything is there. `read_json`, `sha256`, `training_folder`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from dupmae.errors import DupmaeError
 # Empty file that says a folder was written here, so that writing it again may replace what it holds.
 MARKER = ".dupmae"
 LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:tmp|old)")
+# Behind the name of what is trained, in that of the folder with its log and checkpoints.
+TRAINING = "-training"
 
 
 @contextmanager
@@ -69,6 +71,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             _sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def training_folder(out: Path) -> Path:
+    """Where log and checkpoints of the training are whose result is the folder `out`."""
+    return out.with_name(out.name + TRAINING)
 
 
 def _temporary(path: Path) -> Path:

@@ -110,6 +110,20 @@ def test_measuring_changes_no_weights(folder: Path, whole: Finetuned) -> None:
     assert all(ours[name].equal(theirs[name]) for name in theirs)
 
 
+def test_the_benchmark_of_sentence_pairs_comes_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["--model", "model", "--data", "pairs.jsonl", "--out", "said", "--steps", "1", "--quiet", "save_every=0"]
+    lengths = ["query_length=8", "passage_length=8", "batch_size=2"]
+    assert call("finetune", *words, *lengths, "dev=dev.csv", "representation.kind=cls") == 0
+    written, log, after = capsys.readouterr().out.splitlines()
+    assert written.startswith("wrote said: a retriever, after 1 steps")
+    assert log == "wrote said-training/log.jsonl: every loss term"
+    assert Path("said-training/log.jsonl").is_file()
+    assert after == "next: dupmae evaluate said --suite sts --data DIR"
+
+
 def test_a_kind_without_dense_vectors_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model", folder / "model", "--data", folder / "pairs.jsonl", "--out", folder / "no", "--quiet"]
     assert call("finetune", *words, f"dev={folder / 'dev.csv'}", "representation.kind=bow") == 2

@@ -240,6 +240,17 @@ def test_what_cannot_work_is_one_line(
     assert not (tmp_path / "run" / "encoder").exists()
 
 
+def test_the_pairs_of_this_stage_are_those_of_the_next_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", folder / "data", "--out", "run", "--steps", "1", "--quiet", "from_scratch.hidden=16"]
+    pairs = [f"contrastive.data={folder / 'pairs.csv'}", "contrastive.passage_length=16", "contrastive.query_length=16"]
+    assert call("pretrain", *words, "from_scratch.heads=2", "from_scratch.layers=1", *pairs) == 0
+    after = f"next: dupmae finetune --model run/encoder --data {folder / 'pairs.csv'} --out retriever minutes=2"
+    assert capsys.readouterr().out.splitlines()[-1] == after
+
+
 def test_more_processes_than_queries_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings(folder, "none").contrastive
     assert given is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, metric_rows, written
+from dupmae.files import training_folder
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -17,8 +18,11 @@ def finetune(settings: recipe.Finetune) -> Outcome:
     check_folder(settings.out, replaced=True)
     from dupmae.stages.finetune import finetune as run
 
+    done = run(settings)
+    if settings.dev is not None:
+        return _retriever(done, command_line("evaluate", done.retriever, "--suite", "sts", "--data", "DIR"))
     corpus = settings.data if settings.data.is_dir() else Path("CORPUS")
-    return _retriever(run(settings), corpus, settings.out)
+    return _retriever(done, _index(done, corpus))
 
 
 def mine(settings: recipe.Mine) -> Outcome:
@@ -52,7 +56,8 @@ def distill(settings: recipe.Distill) -> Outcome:
     check_folder(settings.out, replaced=True)
     from dupmae.stages.distill import distill as run
 
-    return _retriever(run(settings), settings.data, settings.out)
+    done = run(settings)
+    return _retriever(done, _index(done, settings.data))
 
 
 def rerank(settings: recipe.Rerank) -> Outcome:
@@ -66,12 +71,22 @@ def rerank(settings: recipe.Rerank) -> Outcome:
     return written(result, settings.out, told, command_line("teach", *words), metric_rows(result["metrics"]))
 
 
-def _retriever(done: Finetuned, corpus: Path, out: Path) -> Outcome:
+def _index(done: Finetuned, corpus: Path) -> str:
+    """The command that puts a corpus into an index of a trained retriever."""
+    words = ("--retriever", done.retriever, "--data", corpus, "--out", done.retriever.with_name("index"))
+    return command_line("index", *words)
+
+
+def _retriever(done: Finetuned, after: str) -> Outcome:
     """What is said of a trained retriever."""
-    words = ("--retriever", done.retriever, "--data", corpus, "--out", out.with_name("index"))
-    result = {"retriever": str(done.retriever), "steps": done.steps, "last": last(done.log)}
-    told = f"a retriever, after {done.steps:,} steps{losses(done.log)}"
-    return written(result, done.retriever, {"": told}, command_line("index", *words))
+    folder = done.retriever.parent
+    log = training_folder(done.retriever) / "log.jsonl"
+    result = {"retriever": str(done.retriever), "steps": done.steps, "log": str(log), "last": last(done.log)}
+    told = {
+        done.retriever.name: f"a retriever, after {done.steps:,} steps{losses(done.log)}",
+        str(log.relative_to(folder)): "every loss term",
+    }
+    return written(result, folder, told, after)
 
 
 COMMANDS = (

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from dupmae.commands import suites
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, recipe_word, written
+from dupmae.files import TRAINING
 
 if TYPE_CHECKING:
     from dupmae import recipe
 
 # GPUs of a common node.
 NODE = 8
-# What the folder of a fine-tuning's log is called behind its retriever's name.
-TRAINING = "-training"
 RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id dupmae"
 
 
@@ -47,7 +46,8 @@ def pretrain(settings: recipe.Pretrain) -> Outcome:
 
     done = run(settings)
     retriever = settings.out.with_name("retriever")
-    after = command_line("finetune", "--model", done.encoder, "--data", "PAIRS", "--out", retriever, "minutes=2")
+    pairs = "PAIRS" if settings.contrastive is None else settings.contrastive.data
+    after = command_line("finetune", "--model", done.encoder, "--data", pairs, "--out", retriever, "minutes=2")
     result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / "log.jsonl")}
     told = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", "log.jsonl": "every loss term"}
     return written({**result, "last": last(done.log)}, settings.out, told, after)

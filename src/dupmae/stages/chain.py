@@ -22,7 +22,7 @@ from typing import Any
 from dupmae import recipe as settings_of
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.files import read_json, remove_leftovers, sha256, write_json
+from dupmae.files import read_json, remove_leftovers, sha256, training_folder, write_json
 from dupmae.loading import find_recipe, line_of, load_part
 from dupmae.memory import release
 from dupmae.recipe import Chain, Settings
@@ -65,7 +65,7 @@ class Stage:
     def training(self) -> Path:
         """Where the stage keeps checkpoints, if it has any."""
         out: Path = self.settings.out
-        return out if self.kind == "pretrain" else out.with_name(f"{out.name}-training")
+        return out if self.kind == "pretrain" else training_folder(out)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dupmae.console import logger
 from dupmae.corpus.negatives import read_mined, read_scores, score_of
 from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
+from dupmae.files import training_folder
 from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import loss_weights
@@ -178,7 +179,7 @@ def _plan(settings: Distill, weights: Mapping[str, float]) -> Plan:
 
     left_out = {"out", "resume", "save_every", "log_every", "max_bad_steps"}
     return Plan(
-        out=settings.out.with_name(f"{settings.out.name}-training"),
+        out=training_folder(settings.out),
         groups=groups,
         inputs=inputs,
         weights=weights,

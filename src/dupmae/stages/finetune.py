@@ -17,6 +17,7 @@ from dupmae.console import logger
 from dupmae.corpus.alike import read_alike
 from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
+from dupmae.files import training_folder
 from dupmae.models import device, name_of, open_backbone, resolve_dtype
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
@@ -256,7 +257,7 @@ def _plan(settings: Finetune, pairs: PairData) -> Plan:
         return [(batch,)], module.counts(batch)
 
     return Plan(
-        out=settings.out.with_name(f"{settings.out.name}-training"),
+        out=training_folder(settings.out),
         groups=groups,
         inputs=inputs,
         weights=loss_weights(settings.representation, settings.part_loss_weight),

@@ -21,7 +21,7 @@ from dupmae.console import logger, progress, track
 from dupmae.corpus.negatives import MinedQuery, read_mined, write_scores
 from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder, write_text
+from dupmae.files import new_folder, training_folder, write_text
 from dupmae.models import resolve_dtype, silent_library
 from dupmae.nn.backbone import FAMILIES
 from dupmae.recipe import Teach
@@ -141,7 +141,7 @@ def _train(
     assert settings.model is not None
     torch.manual_seed(settings.seed)
     model = open_teacher(settings.model, settings.length or LENGTH)
-    folder = settings.out.with_name(f"{settings.out.name}-training")
+    folder = training_folder(settings.out)
     last = _last_checkpoint(folder)
     if last is not None and not settings.resume:
         raise DupmaeError("holds checkpoints of an earlier run", where=folder, fix="resume=true, or another out")
