@@ -94,6 +94,12 @@ def test_a_fault_of_an_override_names_it(override: str, message: str) -> None:
         load(recipe.Pretrain, None, [override], data="d", out="o")
 
 
+@pytest.mark.parametrize(("kind", "given", "fix"), [("Study", {}, "flops=NUMBER"), ("Plan", {"out": "x"}, "data=PATH")])
+def test_what_is_missing_is_asked_for_by_its_kind(kind: str, given: dict[str, str], fix: str) -> None:
+    with pytest.raises(DupmaeError, match=rf" is not given \(give {fix}\)$"):
+        load(getattr(recipe, kind), None, [], **given)
+
+
 def test_a_fault_of_a_flag_names_it() -> None:
     with pytest.raises(DupmaeError, match=r"^--steps: steps cannot be 'x' \(give a whole number"):
         load(recipe.Pretrain, None, [], data="d", out="o", steps="x")

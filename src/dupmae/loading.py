@@ -242,7 +242,8 @@ def _explained(kind: type[Settings], detail: ErrorDetails, origins: Origins, rec
         parts.pop()
     name = ".".join(parts)
     if detail["type"] == "missing":
-        fix = f"give {name}={known[name].allowed.split()[-1].upper()}"
+        kind_of_value = re.split(", (?:above|at |below|or )", known[name].allowed)[0]
+        fix = f"give {name}={kind_of_value.split()[-1].upper()}"
         return _error(f"{name} is not given", fix, name, origins, recipe)
     if name in groups:
         inner = [setting for setting in known if setting.startswith(f"{name}.")]
