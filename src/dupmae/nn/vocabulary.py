@@ -39,13 +39,13 @@ class Chunks:
 
 # On a CPU what fits the caches; on a GPU few kernels, each large enough to fill it.
 CHUNKS = {
-    "cpu": Chunks(tokens=512, logits=2**25, slice=512, columns=1024, padded=False),
+    "cpu": Chunks(tokens=1024, logits=2**25, slice=512, columns=1024, padded=False),
     "cuda": Chunks(tokens=2**27, logits=2**27, slice=2**27, columns=1024, padded=True),
 }
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum over rows of the cross-entropy; gradients are made in the forward pass, while the logits are at hand."""
+    """Mean over rows of the cross-entropy; gradients are made in the forward pass, while the logits are at hand."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,18 +59,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros(bias.shape, dtype=wide, device=bias.device)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-        # Two buffers for the whole pass: fresh pages for every chunk would cost as much as a product.
-        logits, shares = hidden.new_empty(2, rows, len(weight))
+        # One buffer for the whole pass: fresh pages for every chunk would cost as much as a product.
+        logits = hidden.new_empty(rows, len(weight))
         places = torch.arange(rows, device=hidden.device)
+        scale = 1 / len(hidden)
+        # The mean's factor is cheapest here.
+        scaled = hidden * scale
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             count = len(labels[part])
-            given, made, target = logits[:count], shares[:count], labels[part, None]
+            given, target = logits[:count], labels[part, None]
             torch.addmm(bias, hidden[part], weight.T, out=given)
-            # The kernel sums in float32 whatever it returns; a float32 copy of the shares costs a third of the loss.
-            torch.softmax(given, 1, out=made)
-            best, chosen, share = given.amax(1), given.gather(1, target)[:, 0], made.gather(1, target)[:, 0]
+            best, chosen = given.amax(1), given.gather(1, target)[:, 0]
             correct += (chosen == best).sum()
+            # The kernel sums in float32 whatever it returns; a float32 copy of the shares costs a third of the loss.
+            # That of a CPU may write where it reads, since it goes row by row.
+            made = torch.softmax(given, 1, out=given if hidden.device.type == "cpu" else None)
+            share = made.gather(1, target)[:, 0]
             # Not scatter_, which goes through a float32 copy of the whole chunk.
             at_target = places[:count], labels[part]
             made[at_target] = 0
@@ -81,16 +86,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_bias += made.sum(0)
             torch.mm(made, weight, out=grad_hidden[part])
             if whole:
-                torch.mm(made.T, hidden, out=grad_weight)
+                torch.mm(made.T, scaled, out=grad_weight)
             else:
-                _add_product(made, hidden[part], grad_weight, first=start == 0)
-        grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+                _add_product(made, scaled[part], grad_weight, first=start == 0)
+        grad_bias.mul_(scale)
+        ctx.save_for_backward(grad_hidden.mul_(scale), grad_weight.to(weight.dtype), grad_bias.to(bias.dtype))
         ctx.mark_non_differentiable(correct)
-        return loss, correct
+        return loss * scale, correct
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # Weights of terms are 1 more often than not, and asking costs a CPU nothing.
+        if grads[0].device.type == "cpu" and grads[0] == 1:
+            return *ctx.saved_tensors, None
         hidden, weight, bias = ctx.saved_tensors
         return hidden * grads[0], weight * grads[0], bias * grads[0], None
 
@@ -139,7 +147,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
     if not len(labels):
         return hidden.sum() * 0.0, torch.zeros((), device=hidden.device)
     loss, correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
-    return loss / len(labels), correct / len(labels)
+    return loss, correct / len(labels)
 
 
 def _chunks(hidden: Tensor, weight: Tensor, offsets: list[int]) -> Iterator[tuple[slice, Tensor]]:
