@@ -21,6 +21,8 @@ from dupmae.errors import DupmaeError
 # Empty file that says a folder was written here, so that writing it again may replace what it holds.
 MARKER = ".dupmae"
 LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:tmp|old)")
+# A line of figures for each step, or each few, in the folder of a training.
+LOG = "log.jsonl"
 # Behind the name of what is trained, in that of the folder with its log and checkpoints.
 TRAINING = "-training"
 

@@ -196,8 +196,9 @@ def test_missing_data_is_named(ran: tuple[Path, list[Done]], tmp_path: Path) -> 
         study(settings(ran[0], f"data={tmp_path}", f"out={tmp_path / 'results'}", f"work={tmp_path / 'w'}"), ran[0])
 
 
-def test_a_file_that_is_no_record_is_refused(ran: tuple[Path, list[Done]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"metrics": {}}', '{"cells": [{"key": "a"}]}'])
+def test_a_file_that_is_no_record_is_refused(ran: tuple[Path, list[Done]], tmp_path: Path, text: str) -> None:
     other = tmp_path / "other.json"
-    other.write_text('{"metrics": {}}')
+    other.write_text(text)
     with pytest.raises(DupmaeError, match="is no record of a study"):
         study(settings(ran[0], f"merge=[{other}]"), ran[0])

@@ -77,6 +77,11 @@ def command_line(*words: object) -> str:
     return shlex.join(["dupmae", *map(str, words)])
 
 
+def index_line(retriever: Path, corpus: object) -> str:
+    """The command that puts a corpus into an index beside a trained retriever."""
+    return command_line("index", "--retriever", retriever, "--data", corpus, "--out", retriever.with_name("index"))
+
+
 def recipe_word(file: Path | None) -> str:
     """How a recipe is named on the command line: by its name alone when it comes with the package."""
     from dupmae.loading import RECIPES

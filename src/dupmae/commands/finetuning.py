@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, metric_rows, written
-from dupmae.files import training_folder
+from dupmae.commands.base import (
+    Command,
+    Outcome,
+    check_folder,
+    command_line,
+    index_line,
+    last,
+    losses,
+    metric_rows,
+    written,
+)
+from dupmae.files import LOG, training_folder
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -22,7 +32,7 @@ def finetune(settings: recipe.Finetune) -> Outcome:
     if settings.dev is not None:
         return _retriever(done, command_line("evaluate", done.retriever, "--suite", "sts", "--data", "DIR"))
     corpus = settings.data if settings.data.is_dir() else Path("CORPUS")
-    return _retriever(done, _index(done, corpus))
+    return _retriever(done, index_line(done.retriever, corpus))
 
 
 def mine(settings: recipe.Mine) -> Outcome:
@@ -57,7 +67,7 @@ def distill(settings: recipe.Distill) -> Outcome:
     from dupmae.stages.distill import distill as run
 
     done = run(settings)
-    return _retriever(done, _index(done, settings.data))
+    return _retriever(done, index_line(done.retriever, settings.data))
 
 
 def rerank(settings: recipe.Rerank) -> Outcome:
@@ -71,16 +81,10 @@ def rerank(settings: recipe.Rerank) -> Outcome:
     return written(result, settings.out, told, command_line("teach", *words), metric_rows(result["metrics"]))
 
 
-def _index(done: Finetuned, corpus: Path) -> str:
-    """The command that puts a corpus into an index of a trained retriever."""
-    words = ("--retriever", done.retriever, "--data", corpus, "--out", done.retriever.with_name("index"))
-    return command_line("index", *words)
-
-
 def _retriever(done: Finetuned, after: str) -> Outcome:
     """What is said of a trained retriever."""
     folder = done.retriever.parent
-    log = training_folder(done.retriever) / "log.jsonl"
+    log = training_folder(done.retriever) / LOG
     result = {"retriever": str(done.retriever), "steps": done.steps, "log": str(log), "last": last(done.log)}
     told = {
         done.retriever.name: f"a retriever, after {done.steps:,} steps{losses(done.log)}",

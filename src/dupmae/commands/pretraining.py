@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dupmae.commands import suites
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, last, losses, recipe_word, written
-from dupmae.files import TRAINING
+from dupmae.commands.base import (
+    Command,
+    Outcome,
+    check_folder,
+    command_line,
+    index_line,
+    last,
+    losses,
+    recipe_word,
+    written,
+)
+from dupmae.files import LOG, TRAINING
 
 if TYPE_CHECKING:
     from dupmae import recipe
@@ -45,12 +55,17 @@ def pretrain(settings: recipe.Pretrain) -> Outcome:
     from dupmae.stages.pretrain import pretrain as run
 
     done = run(settings)
-    retriever = settings.out.with_name("retriever")
     pairs = "PAIRS" if settings.contrastive is None else settings.contrastive.data
-    after = command_line("finetune", "--model", done.encoder, "--data", pairs, "--out", retriever, "minutes=2")
-    result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / "log.jsonl")}
-    told = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", "log.jsonl": "every loss term"}
+    after = _finetune_line(done.encoder, pairs)
+    result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / LOG)}
+    told = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", LOG: "every loss term"}
     return written({**result, "last": last(done.log)}, settings.out, told, after)
+
+
+def _finetune_line(encoder: Path, pairs: object) -> str:
+    """The command that makes a retriever, beside the run, of the run's encoder."""
+    retriever = encoder.parent.with_name("retriever")
+    return command_line("finetune", "--model", encoder, "--data", pairs, "--out", retriever, "minutes=2")
 
 
 def plan(settings: recipe.Plan, file: Path | None) -> Outcome:
@@ -92,10 +107,9 @@ def report(settings: recipe.Report) -> Outcome:
     after = command_line("pretrain", "--recipe", "RECIPE", "--out", settings.run, "--resume")
     tuned = settings.run.with_name(settings.run.name.removesuffix(TRAINING))
     if tuned != settings.run and tuned.is_dir():
-        after = command_line("index", "--retriever", tuned, "--data", "CORPUS", "--out", tuned.with_name("index"))
+        after = index_line(tuned, "CORPUS")
     elif encoder.is_dir():
-        out = settings.run.with_name("retriever")
-        after = command_line("finetune", "--model", encoder, "--data", "PAIRS", "--out", out, "minutes=2")
+        after = _finetune_line(encoder, "PAIRS")
     told = {PAGE: f"{drawn['curves']} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
     return written(drawn, settings.run, told, after)
 

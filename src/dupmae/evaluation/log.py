@@ -15,8 +15,8 @@ from typing import Any
 
 from dupmae.corpus.lines import read_lines
 from dupmae.errors import DupmaeError
+from dupmae.files import LOG
 
-LOG = "log.jsonl"
 # What depends on the clock; all else is the same whenever a run is repeated or resumed.
 TIMED = ("tokens_per_second", "flops_per_second", "utilisation", "seconds_left")
 SPEED = (*TIMED, "processes", "padding_share", "skipped_steps")

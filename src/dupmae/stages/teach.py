@@ -21,14 +21,14 @@ from dupmae.console import logger, progress, track
 from dupmae.corpus.negatives import MinedQuery, read_mined, write_scores
 from dupmae.corpus.training import open_training
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder, training_folder, write_text
+from dupmae.files import LOG, new_folder, training_folder, write_text
 from dupmae.models import resolve_dtype, silent_library
 from dupmae.nn.backbone import FAMILIES
 from dupmae.recipe import Teach
 
 # Tokens of query and passage together: the authors' teacher.
 LENGTH = 200
-TEACHER, SCORES, LOG = "cross-encoder", "scores.jsonl", "log.jsonl"
+TEACHER, SCORES = "cross-encoder", "scores.jsonl"
 # Queries whose pairs are scored in one call: enough for the library to sort them by length.
 SCORED = 256
 

@@ -17,7 +17,7 @@ from dupmae import console
 from dupmae.console import logger
 from dupmae.corpus.documentation import default_cache
 from dupmae.errors import DupmaeError
-from dupmae.files import read_json, remove_leftovers, write_json, write_text
+from dupmae.files import LOG, read_json, remove_leftovers, write_json, write_text
 from dupmae.stages import checkpoints, processes
 from dupmae.stages.checkpoints import Checkpoint
 from dupmae.stages.loop import Line, Loop, Plan, Steps
@@ -27,7 +27,6 @@ from dupmae.stages.stopping import StopSignals
 SAVE_SECONDS = 600.0
 # An even number after the first: runs whose every second step is a heavier one are measured at their mean.
 MEASURED_STEPS = 5
-LOG_FILE = "log.jsonl"
 # Settings that are compared since checkpoints were first written: older ones do not have them.
 LATER = {"dtype", "dropout", "weight_decay", "data"}
 Lines = list[Line]
@@ -65,7 +64,7 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
     if folder is not None:
         loop.restore(folder, state)
     if processes.rank() == 0:
-        lines = _kept_lines(plan.out / LOG_FILE, loop.done if followed else loop.done - 1)
+        lines = _kept_lines(plan.out / LOG, loop.done if followed else loop.done - 1)
     # More steps than were planned at first lengthen a run that has ended.
     if not state.get("ended", False) or steps > state["steps"]:
         _run(loop, lines, followed)
@@ -122,7 +121,7 @@ def _log(loop: Loop, lines: Lines) -> Line:
         loop.plan.watcher.complete(line)
     if processes.rank() == 0:
         lines.append(line)
-        with (loop.plan.out / LOG_FILE).open("a", encoding="utf-8") as handle:
+        with (loop.plan.out / LOG).open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
     return line
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ def study(settings: Study, recipe: Path | None = None) -> Done:
     runner = Runner(settings)
     cells = expand(settings)
 
-    def works(seeds: Iterable[int]) -> dict[str, Work]:
-        return {work.key: work for seed in seeds for work in (runner.work(cell, seed) for cell in cells)}
+    @cache
+    def works(seed: int) -> dict[str, Work]:
+        return {work.key: work for work in (runner.work(cell, seed) for cell in cells)}
 
-    planned = works(settings.seeds)
+    planned = {key: work for seed in settings.seeds for key, work in works(seed).items()}
     chosen = expand(settings, settings.only)
     wanted = [runner.work(cell, seed).key for seed in settings.seeds for cell in chosen]
     record = _Record(settings, cells, works, _references(runner))
@@ -101,7 +103,7 @@ class _Record:
         self,
         settings: Study,
         cells: list[Cell],
-        works: Callable[[Iterable[int]], dict[str, Work]],
+        works: Callable[[int], dict[str, Work]],
         references: Mapping[str, str],
     ) -> None:
         self.settings, self._works, self.references = settings, works, references
@@ -124,7 +126,9 @@ class _Record:
     def _take(self, path: Path) -> None:
         found = read_json(path)
         cells = found.get("cells") if isinstance(found, dict) else None
-        if not isinstance(cells, list) or not all(isinstance(cell, dict) and "key" in cell for cell in cells):
+        if not isinstance(cells, list) or not all(
+            isinstance(cell, dict) and {"key", "seed"} <= cell.keys() for cell in cells
+        ):
             raise DupmaeError("is no record of a study", where=path, fix="give a study.json")
         self.entries = {cell["key"]: cell for cell in cells} | self.entries
 
@@ -146,7 +150,7 @@ class _Record:
         names: dict[str, Mapping[str, str]] = {key: {"system": name} for name, key in self.references.items()}
         # Seeds that are not asked for this time are of the same study.
         seeds = sorted({*self.settings.seeds, *(entry["seed"] for entry in self.entries.values())})
-        names |= {key: work.cell.levels for key, work in self._works(seeds).items()}
+        names |= {key: work.cell.levels for seed in seeds for key, work in self._works(seed).items()}
         for key, levels in names.items():
             if key in self.entries:
                 yield self.entries[key] | {"settings": dict(levels), "current": True}
