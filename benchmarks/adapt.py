@@ -26,19 +26,19 @@ from benchmarks.encoder import as_it_comes
 from benchmarks.tables import between
 from dupmae import console
 from dupmae.corpus.beir import load_split
-from dupmae.evaluation.bm25 import BM25, NO_PASSAGE
 from dupmae.evaluation.metrics import Run, evaluate, per_query, ranking
-from dupmae.evaluation.retrieval import rank
 from dupmae.evaluation.runs import write_run
 from dupmae.evaluation.significance import holm, paired_randomization
 from dupmae.files import read_json, write_json, write_text
-from dupmae.loading import find_recipe, load
 from dupmae.memory import keep_pages
-from dupmae.recipe import Chain
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.search.bm25 import BM25, NO_PASSAGE
 from dupmae.search.engine import index_passages
 from dupmae.search.index import HybridIndex, Part
+from dupmae.settings import Chain
+from dupmae.settings.loading import find_recipe, load
 from dupmae.stages.chain import chain
+from dupmae.stages.evaluate import rank
 from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
 
 SYSTEMS = {

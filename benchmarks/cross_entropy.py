@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.children import Step, child, lines, parser, run, timed
-from dupmae.models import device, resolve_dtype
 from dupmae.nn.vocabulary import linear_cross_entropy
+from dupmae.retriever.backbones import device, resolve_dtype
 
 VOCABULARY = 30_522
 VARIANTS = ("ours", "chunked", "plain")

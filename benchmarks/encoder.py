@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dupmae.recipe import Representation, RetrieverSettings
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Representation, RetrieverSettings
 from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
 
 

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from dupmae import console
-from dupmae.corpus import documentation
 from dupmae.corpus.beir import read_corpus
+from dupmae.corpus.python_docs import documentation
 from dupmae.memory import peak_bytes
-from dupmae.recipe import Quickstart
+from dupmae.settings import Quickstart
 from dupmae.stages.quickstart import TEST_SHARE, starting_encoder
 
 SYSTEMS = ("dupmae", "sentence_transformers", "sentence_transformers_bf16")

@@ -18,9 +18,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from dupmae.masking import Layout, corrupt, decoder_visibility, encoder_mask
 from dupmae.memory import keep_pages
-from dupmae.randomness import RowRandom
+from dupmae.nn.masking import Layout, corrupt, decoder_visibility, encoder_mask
+from dupmae.nn.randomness import RowRandom
 from tests.reference import masking as reference
 from tests.reference.tiny import MASK, random_batch
 

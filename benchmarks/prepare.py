@@ -23,9 +23,9 @@ from transformers import PreTrainedTokenizerFast
 
 from dupmae import console
 from dupmae.corpus.readers import read_texts
-from dupmae.corpus.tokenizers import load_tokenizer
-from dupmae.corpus.workers import ordered_map, usable_cores
-from dupmae.corpus.writing import write_shards
+from dupmae.shards.tokenizers import load_tokenizer
+from dupmae.shards.workers import ordered_map, usable_cores
+from dupmae.shards.writing import write_shards
 
 # Texts handed to the bare tokenizer at once; of 64 to 1024 the fastest here.
 BARE_TEXTS = 256

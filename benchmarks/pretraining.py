@@ -27,11 +27,11 @@ from transformers import BertConfig, BertForMaskedLM
 
 from benchmarks.children import child, parser, peak_memory, run, spread
 from dupmae.memory import keep_pages
-from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
-from dupmae.recipe import Masking, Objective
+from dupmae.retriever.backbones import device, resolve_dtype
+from dupmae.settings import Masking, Objective
 from tests.reference.objectives import naive_step
 from tests.reference.tiny import MASK, random_batch
 

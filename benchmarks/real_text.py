@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from dupmae.corpus.documentation import build_cached
+from dupmae.corpus.python_docs.documentation import build_cached
 from dupmae.memory import keep_pages, peak_bytes
-from dupmae.recipe import Objective, Prepare, Pretrain
+from dupmae.settings import Objective, Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
 from dupmae.stages.quickstart import starting_encoder

@@ -21,9 +21,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from dupmae.corpus.beir import Passage
+from dupmae.retriever.vectors import Encoded, Floats, Sparse
+from dupmae.search.builder import build_index
 from dupmae.search.index import HybridIndex
-from dupmae.search.writer import build_index
-from dupmae.vectors import Encoded, Floats, Sparse
 from tests.reference import scoring
 
 BATCH = 64

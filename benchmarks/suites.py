@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.encoder import as_it_comes
 from dupmae import console
-from dupmae.loading import load
+from dupmae.evaluation.benchmarks.suite import evaluate_suite
 from dupmae.memory import keep_pages
-from dupmae.recipe import EvaluateSuite
-from dupmae.suites.run import evaluate_suite
+from dupmae.settings import EvaluateSuite
+from dupmae.settings.loading import load
 
 # Tokens at which sentence-transformers cuts texts for this encoder.
 LENGTH = 256

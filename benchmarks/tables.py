@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dupmae.comparison.markup import markdown_table
+from dupmae.report.markup import markdown_table
 
 Runs = list[dict[str, Any]]
 STEP_GOAL, RATIO_GOALS, MEMORY_GOAL, MLM_GOAL = 0.95, {"bf16": 2.0, "fp32": 1.4}, 1 / 3, 1.5

@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
 from benchmarks.children import Step, child, lines, parser, run, timed
-from dupmae.models import resolve_dtype
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.regularise import flops
 from dupmae.nn.representation import HybridEncoder, Texts
-from dupmae.recipe import Representation
+from dupmae.retriever.backbones import resolve_dtype
+from dupmae.settings import Representation
 
 VOCABULARY = 30_522
 VARIANTS = ("ours", "splade_pooling")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
+from collections.abc import Callable
 
 # Before torch is loaded, for it and for every process that is started: tiny models only lose by more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,8 +34,17 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Again after the shared fixtures, which only the first test of a file sets up."""
+    """Again after the shared fixtures, which only the first test of a file sets up; one thread fixes sums."""
     pytest_runtest_setup()
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def log_messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """The messages of the package's log so far."""
+    monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="dupmae")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from dupmae import __version__, cli, commands, recipe
+from dupmae import __version__, cli, commands
+from dupmae import settings as recipe
 from dupmae.corpus.beir import load_split
 from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.runs import read_run
-from dupmae.loading import describe_with, find_recipe
+from dupmae.settings.loading import describe_with, find_recipe
 from tests import warm
 from tests.reference.tiny import sentences, tiny_folder
 from tests.tiny import beir_folder, call, stand_in
@@ -159,7 +160,7 @@ def test_search_loads_no_training_library(line: tuple[Path, dict[str, Done]]) ->
 
 def test_results_are_compared_without_torch() -> None:
     program = (
-        "import sys; from dupmae.comparison import comparing, overview, overview_writing, terminal, writing\n"
+        "import sys; from dupmae.report import comparison, overview, overview_writing, terminal, writing\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -210,7 +211,10 @@ def test_the_help_of_a_command_with_a_recipe_of_its_own_shows_what_that_says(
         cli.main(["quickstart", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "defaults are those of the recipe quickstart: " in printed
-    for told in ("contrastive.weight weight of the contrastive term [a number, above 0; default: 10]", "default: own]"):
+    for told in (
+        "contrastive.weight weight of the contrastive term [a number, above 0; default: 10]",
+        "default: input]",
+    ):
         assert told in printed
     with pytest.raises(SystemExit, match="0"):
         cli.main(["study", "--help"])

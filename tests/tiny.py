@@ -18,11 +18,11 @@ import torch
 from dupmae import cli
 from dupmae.commands import COMMANDS, Outcome
 from dupmae.corpus.beir import Passage, write_beir
-from dupmae.corpus.tokenizers import train_wordpiece
-from dupmae.models import new_backbone
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import FromScratch, Representation, RetrieverSettings
-from dupmae.retriever import Retriever
+from dupmae.retriever.backbones import new_backbone
+from dupmae.retriever.model import Retriever
+from dupmae.settings import FromScratch, Representation, RetrieverSettings
+from dupmae.shards.tokenizers import train_wordpiece
 
 
 def documents(count: int = 60) -> list[Passage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dupmae.corpus.tokenizers import train_wordpiece
+from dupmae.shards.tokenizers import train_wordpiece
 
 TEXTS = [
     "The quick brown foxes aren't jumping over unbelievable hedges, 123 times!",

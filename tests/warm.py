@@ -17,9 +17,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-from dupmae import peak
+from dupmae.training import peak
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 NOTHING: Mapping[str, str] = {}
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 LOADED = [
@@ -29,10 +29,13 @@ LOADED = [
     "torch.utils.tensorboard",
     "pandas",
     "dupmae.cli",
-    "dupmae.loading",
-    *(f"dupmae.stages.{name}" for name in ("prepare", "pretrain", "finetune", "mine", "teach", "distill", "index")),
-    "dupmae.evaluation.retrieval",
-    "dupmae.evaluation.summary",
+    "dupmae.settings.loading",
+    *(
+        f"dupmae.stages.{name}"
+        for name in ("prepare", "pretrain", "finetune", "mine", "train_reranker", "distill", "index")
+    ),
+    "dupmae.stages.evaluate",
+    "dupmae.report.summary",
     "dupmae.search.engine",
 ]
 if hasattr(os, "fork"):

@@ -1,7 +1,7 @@
 """dupmae: from raw text to a measured hybrid retriever.
 
 The names below are imported when first used, so that `import dupmae` is quick. The settings that the
-functions take are the classes of `dupmae.recipe`.
+functions take are the classes of `dupmae.settings`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from dupmae.errors import DupmaeError
 
 if TYPE_CHECKING:
-    from dupmae.evaluation.retrieval import evaluate_retriever as evaluate
-    from dupmae.retriever import Retriever
+    from dupmae.retriever.model import Retriever
     from dupmae.search.engine import Searcher
     from dupmae.search.index import HybridIndex
+    from dupmae.stages.evaluate import evaluate_retriever as evaluate
     from dupmae.stages.finetune import finetune
     from dupmae.stages.index import build as build_index
     from dupmae.stages.prepare import prepare
@@ -38,10 +38,10 @@ __all__ = [
 
 _PLACES = {
     "HybridIndex": ("dupmae.search.index", "HybridIndex"),
-    "Retriever": ("dupmae.retriever", "Retriever"),
+    "Retriever": ("dupmae.retriever.model", "Retriever"),
     "Searcher": ("dupmae.search.engine", "Searcher"),
     "build_index": ("dupmae.stages.index", "build"),
-    "evaluate": ("dupmae.evaluation.retrieval", "evaluate_retriever"),
+    "evaluate": ("dupmae.stages.evaluate", "evaluate_retriever"),
     "finetune": ("dupmae.stages.finetune", "finetune"),
     "prepare": ("dupmae.stages.prepare", "prepare"),
     "pretrain": ("dupmae.stages.pretrain", "pretrain"),

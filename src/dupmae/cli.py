@@ -21,7 +21,7 @@ from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError
 from dupmae.memory import keep_pages
 
 if TYPE_CHECKING:
-    from dupmae.loading import Setting
+    from dupmae.settings.loading import Setting
 
 INTERRUPTED_EXIT_CODE = 130
 # 128 + SIGPIPE: what the shell reports of a program whose reader went away.
@@ -120,17 +120,17 @@ def _parser(command: Command) -> Parser:
 
 
 def _settings_parser(command: Command) -> Parser:
-    from dupmae import recipe
-    from dupmae.loading import describe, describe_with, find_recipe
+    from dupmae import settings as stage_settings
+    from dupmae.settings.loading import describe, describe_with, find_recipe
 
     own = find_recipe(None, command.name)
-    settings = {setting.name: setting for setting in describe_with(getattr(recipe, command.settings), own)}
+    settings = {setting.name: setting for setting in describe_with(getattr(stage_settings, command.settings), own)}
     flags = {name: _told(setting) for name, setting in settings.items()}
     apart = "".join(f" without {name}" for name in command.variants)
     source = "" if own is None else f"; defaults are those of the recipe {own.stem}"
     epilog = [f"settings{apart}, in the recipe or as NAME=VALUE{source}:", *_listed(settings.values())]
     for name, variant in command.variants.items():
-        others = {setting.name: setting for setting in describe(getattr(recipe, variant.settings))}
+        others = {setting.name: setting for setting in describe(getattr(stage_settings, variant.settings))}
         epilog += ["", f"settings with {name}={name.upper()}, {variant.summary}:", *_listed(others.values())]
         for other, setting in others.items():
             told = _told(setting)
@@ -194,8 +194,8 @@ def _prepare_output(*, quiet: bool) -> None:
 
 
 def _run_with_settings(command: Command, options: argparse.Namespace) -> Outcome:
-    from dupmae import recipe
-    from dupmae.loading import find_recipe, line_of, load
+    from dupmae import settings as stage_settings
+    from dupmae.settings.loading import find_recipe, line_of, load
 
     given = {flag: getattr(options, flag) for flag in (*command.flags, *command.switches)}
     overrides = [word for word in options.words if OVERRIDE.match(word)]
@@ -212,7 +212,7 @@ def _run_with_settings(command: Command, options: argparse.Namespace) -> Outcome
         written = any(word.startswith(f"{name}=") for word in overrides)
         if written or given.get(name) is not None or (file is not None and line_of(file, name) is not None):
             command = variant
-    settings = load(getattr(recipe, command.settings), file, overrides, **given)
+    settings = load(getattr(stage_settings, command.settings), file, overrides, **given)
     return command.run(settings, file) if command.takes_file else command.run(settings)
 
 

@@ -3,29 +3,19 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dupmae.corpus.beir import (
-    Pair,
-    Passage,
-    load_split,
-    read_corpus,
-    read_pairs,
-    read_qrels,
-    read_queries,
-    write_beir,
-)
+from dupmae.corpus.beir import Pair, Passage, load_split, read_corpus, read_pairs, read_qrels, read_queries, write_beir
 from dupmae.errors import DupmaeError
+from tests.paths import DATA
 
 CORPUS = '{"_id": "d1", "title": "Tea", "text": "green"}\n{"_id": "d2", "text": "black tea"}\n'
 QUERIES = '{"_id": "q1", "text": "what is tea"}\n{"_id": "q2", "text": "unjudged"}\n'
 QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n"
-DATA = Path(os.environ.get("DUPMAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture

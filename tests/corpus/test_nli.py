@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dupmae.corpus.alike import Alike, read_alike
-from dupmae.corpus.training import open_training
+from dupmae.corpus.sts_pairs import Alike, read_sts_pairs
+from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
 
@@ -133,7 +133,7 @@ def test_scored_pairs_of_the_benchmark_and_of_json(tmp_path: Path) -> None:
         {"sentence1": '"e', "sentence2": "f", "score": "0"},
     ]
     lines = write_text(tmp_path / "dev.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    assert read_alike(table) == read_alike(lines) == [Alike("a b", "c d", 3.2), Alike('"e', "f", 0.0)]
+    assert read_sts_pairs(table) == read_sts_pairs(lines) == [Alike("a b", "c d", 3.2), Alike('"e', "f", 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -149,5 +149,5 @@ def test_scored_pairs_of_the_benchmark_and_of_json(tmp_path: Path) -> None:
 )
 def test_odd_scored_pairs_are_one_line(tmp_path: Path, name: str, text: str, told: str) -> None:
     with pytest.raises(DupmaeError) as error:
-        read_alike(write_text(tmp_path / name, text))
+        read_sts_pairs(write_text(tmp_path / name, text))
     assert told in str(error.value)

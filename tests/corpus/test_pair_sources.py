@@ -12,7 +12,7 @@ from dupmae.corpus.beir import load_split
 from dupmae.corpus.pair_sources import gather
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.recipe import PairSource
+from dupmae.settings import PairSource
 
 
 def jsonl(file: Path, records: list[dict[str, Any]]) -> Path:

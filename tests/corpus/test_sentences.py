@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from dupmae.corpus import pieces
-from dupmae.corpus.pieces import Cutter
 from dupmae.corpus.sentences import single_spaces, split_sentences
-from dupmae.corpus.tokenizers import train_wordpiece
+from dupmae.shards import pieces
+from dupmae.shards.pieces import Cutter
+from dupmae.shards.tokenizers import train_wordpiece
 from tests.tiny_tokenizers import byte_level, unigram
 
 ARTICLE = (

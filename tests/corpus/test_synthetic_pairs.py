@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dupmae.corpus.synthetic import make_pair
-from dupmae.recipe import Synthesize
+from dupmae.corpus.synthetic_pairs import make_pair
+from dupmae.settings import Synthesize
 
 TITLE = "Wings in a slipstream"
 FIRST = "A wing behind a propeller was measured."

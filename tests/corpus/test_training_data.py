@@ -12,7 +12,7 @@ import pytest
 
 from dupmae.corpus import dpr
 from dupmae.corpus.beir import Passage, write_beir
-from dupmae.corpus.training import TrainingData, open_training
+from dupmae.corpus.training_data import TrainingData, open_training
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dupmae.corpus.beir import read_corpus, read_qrels, read_queries
-from dupmae.corpus.judged import load_split
+from dupmae.corpus.judged_split import load_split
 from dupmae.errors import DupmaeError
 from tests.tiny import beir_folder, call, tiny_retriever
 

@@ -13,11 +13,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dupmae.corpus.tokenizers import load_tokenizer
-from dupmae.models import open_backbone
 from dupmae.nn.distillation import DistillationObjective, distillation_kl, margin_mse
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Representation
+from dupmae.retriever.backbones import open_backbone
+from dupmae.settings import Representation
+from dupmae.shards.tokenizers import load_tokenizer
 from tests.reference.distillation import divergence, margins
 from tests.reference.tiny import sentences, tiny_folder
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
-from dupmae.recipe import Masking, Objective
+from dupmae.settings import Masking, Objective
 from tests.reference.tiny import KINDS, MASK, random_batch, tiny_model
 
 STEPS = 30

@@ -12,7 +12,7 @@ from dupmae.nn import gradient_cache
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Representation
+from dupmae.settings import Representation
 from tests.reference.tiny import random_batch, tiny_model
 
 QUERIES, PASSAGES = [4, 6, 5, 7, 3], [9, 5, 7, 8, 12, 3, 9, 6, 4, 11]
@@ -39,7 +39,7 @@ def measured(
     chosen = Representation.model_validate({"dimensions": 6, "top_k": 8, **settings})
     lm = tiny_model("bert", dtype=dtype, dropout=dropout)
     encoder = HybridEncoder(Backbone(lm), chosen).to(dtype)
-    if chosen.towers == "untied":
+    if chosen.tied is False:
         encoder.query_backbone = Backbone(tiny_model("bert", dtype=dtype, dropout=dropout))
     objective = ContrastiveObjective(encoder, low, chunk_size).train()
     torch.manual_seed(7)
@@ -62,7 +62,7 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "cls", "matryoshka": [2]},
     {"kind": "bow", "query_flops": 0.1, "passage_flops": 0.2},
     {"kind": "aggregated", "aggregated_dimensions": 7},
-    {"towers": "untied", "normalize": True},
+    {"tied": False, "normalize": True},
 ]
 
 

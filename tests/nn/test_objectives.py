@@ -13,7 +13,7 @@ from torch import Tensor
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.decoder import DecoderLayer
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE, distinct_tokens
-from dupmae.recipe import Masking, Objective
+from dupmae.settings import Masking, Objective
 from tests.reference import objectives as reference
 from tests.reference.tiny import KINDS, MASK, random_batch, randomise, tiny_model
 

@@ -9,7 +9,7 @@ from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Masking, Objective, Representation
+from dupmae.settings import Masking, Objective, Representation
 from tests.reference.tiny import KINDS, MASK, random_batch, tiny_model
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dupmae.export.sentence_transformers import differences
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Representation, RetrieverSettings
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.retriever.sentence_transformers import differences
+from dupmae.settings import Representation, RetrieverSettings
 from tests.reference.tiny import random_batch, tiny_model
 from tests.tiny import tiny_retriever
 
@@ -26,7 +26,7 @@ def built(**settings: object) -> HybridEncoder:
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
 def test_values_and_gradients(kind: str, activation: str) -> None:
     """The terms of a text's own tokens are the full vocabulary part's, 0 elsewhere, whatever stands in it twice."""
-    encoder = built(kind=kind, activation=activation, query_terms="own")
+    encoder = built(kind=kind, activation=activation, query_terms="input")
     torch.nn.init.uniform_(encoder.term_weights, 0.5, 1.5)
     batch = random_batch("bert", [9, 5, 7, 4], seed=1)
     batch["input_ids"][0, 2] = batch["input_ids"][0, 5]
@@ -58,12 +58,12 @@ def gradients(encoder: HybridEncoder, loss: torch.Tensor) -> dict[str, torch.Ten
 
 def test_the_setting_is_kept_with_a_retriever(tmp_path: Path) -> None:
     plain = tiny_retriever(tmp_path / "plain")
-    representation = plain.representation.model_copy(update={"query_terms": "own"})
+    representation = plain.representation.model_copy(update={"query_terms": "input"})
     settings: RetrieverSettings = plain.settings.model_copy(update={"representation": representation})
     own = Retriever.load(tmp_path / "plain", settings=settings)
     own.save(tmp_path / "own")
     loaded = Retriever.load(tmp_path / "own")
-    assert loaded.representation.query_terms == "own"
+    assert loaded.representation.query_terms == "input"
     texts = ["The yield expression", "import"]
     every, some = plain.encode_queries(texts).sparse, loaded.encode_queries(texts).sparse
     assert 0 < some.nnz < every.nnz

@@ -14,7 +14,7 @@ from dupmae.nn.backbone import Backbone
 from dupmae.nn.contrastive import ContrastiveObjective, best_scales, contrastive_terms, info_nce, loss_weights
 from dupmae.nn.gradient_cache import by_length
 from dupmae.nn.representation import HybridEncoder, Texts, Vectors
-from dupmae.recipe import Representation
+from dupmae.settings import Representation
 from tests.reference import representation as reference
 from tests.reference.objectives import Model
 from tests.reference.tiny import KINDS, random_batch, tiny_model
@@ -268,7 +268,7 @@ def test_aggregated_vectors_give_the_score_as_one_product() -> None:
 
 
 def test_untied_towers_part_ways() -> None:
-    encoder = built(towers="untied")
+    encoder = built(tied=False)
     encoder.query_backbone = copy.deepcopy(encoder.backbone)
     batch = random_batch("bert", LENGTHS, 0)
     given = batch["input_ids"], batch["valid"], batch["special"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dupmae.nn.objectives import Batch, Draws
 from dupmae.nn.unified import UnifiedObjective
-from dupmae.recipe import Contrastive
+from dupmae.settings import Contrastive
 from tests.nn.test_objectives import built, expected_terms
 from tests.reference import objectives as reference
 from tests.reference.tiny import random_batch

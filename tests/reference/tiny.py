@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
-from dupmae.corpus.tokenizers import load_tokenizer, train_wordpiece
+from dupmae.shards.tokenizers import load_tokenizer, train_wordpiece
 
 VOCABULARY = 50
 MASK = 4

@@ -9,10 +9,10 @@ import pytest
 
 from dupmae.corpus.beir import read_corpus
 from dupmae.errors import DupmaeError
-from dupmae.recipe import Index
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
 from dupmae.search.engine import Searcher, index_passages
 from dupmae.search.index import HybridIndex
+from dupmae.settings import Index
 from dupmae.stages.index import build
 from tests.tiny import beir_folder, documents, tiny_retriever
 

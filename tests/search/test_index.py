@@ -14,10 +14,10 @@ from scipy.sparse import csr_array
 
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
+from dupmae.retriever.vectors import Encoded
 from dupmae.search import postings
+from dupmae.search.builder import build_index
 from dupmae.search.index import HybridIndex
-from dupmae.search.writer import build_index
-from dupmae.vectors import Encoded
 from tests.reference import scoring
 
 RETRIEVER = {"folder": "../retriever"}

@@ -16,10 +16,11 @@ from scipy.sparse import csr_array
 
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
-from dupmae.search import postings, writer
+from dupmae.retriever.vectors import Encoded
+from dupmae.search import builder as writer
+from dupmae.search import postings
+from dupmae.search.builder import build_index
 from dupmae.search.index import HybridIndex
-from dupmae.search.writer import build_index
-from dupmae.vectors import Encoded
 
 PASSAGES = 50
 Damage = Callable[[Path], Any]

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from dupmae.files import sha256
-from dupmae.loading import load
-from dupmae.recipe import Chain
+from dupmae.settings import Chain
+from dupmae.settings.loading import load
 from dupmae.stages import chain as chains
-from tests.stages.killed import in_child, load_rules
+from tests.training.killed import in_child, load_rules
 
 REPRESENTATION = {"dimensions": 16, "top_k": 20}
 TUNED = {"steps": 6, "batch_size": 6, "save_every": 2, "passage_length": 48, "dtype": "fp32", "learning_rate": 1e-3}
@@ -46,7 +46,8 @@ STAGES: dict[str, dict[str, Any]] = {
         **TUNED,
     },
     "mine-hard": {"stage": "mine", "data": "$data", "retriever": "$first", "depth": 8},
-    "teach": {
+    "reranker": {
+        "stage": "train-reranker",
         "data": "$data",
         "mined": "${mine-hard}/negatives.jsonl",
         "model": "$model",
@@ -61,7 +62,7 @@ STAGES: dict[str, dict[str, Any]] = {
         "retriever": "$first",
         "data": "$data",
         "mined": "${mine-hard}/negatives.jsonl",
-        "scores": "$teach/scores.jsonl",
+        "scores": "$reranker/scores.jsonl",
         "steps": 6,
         "batch_size": 6,
         "negatives": 3,
@@ -71,7 +72,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "index": {"retriever": "$distill", "data": "$data"},
     "evaluate": {"retriever": "$distill", "data": "$data"},
 }
-RESULTS = ("pretrain/encoder/model", "first/model", "teach/cross-encoder/model", "distill/model")
+RESULTS = ("pretrain/encoder/model", "first/model", "reranker/cross-encoder/model", "distill/model")
 
 
 def settings(folder: Path, out: Path) -> Chain:
@@ -87,7 +88,7 @@ def run(folder: Path, out: Path) -> None:
 def end(out: Path) -> dict[str, Any]:
     """Everything that must not depend on when the chain was stopped."""
     files = [out / f"{name}.safetensors" for name in RESULTS]
-    files += [out / "mine-hard" / "negatives.jsonl", out / "teach" / "scores.jsonl", out / "evaluate" / "run.trec"]
+    files += [out / "mine-hard" / "negatives.jsonl", out / "reranker" / "scores.jsonl", out / "evaluate" / "run.trec"]
     metrics = json.loads((out / "evaluate" / "metrics.json").read_text())["metrics"]
     return {"sums": {file.relative_to(out).as_posix(): sha256(file) for file in files}, "metrics": metrics}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from dupmae.corpus import shards
 from dupmae.errors import DupmaeError
-from dupmae.recipe import Pretrain
-from dupmae.stages import processes
+from dupmae.settings import Pretrain
+from dupmae.shards import folder as shards
 from dupmae.stages.pretrain import pretrain
+from dupmae.training import processes
 
 
 def main(jobs: list[dict[str, Any]], folder: Path) -> None:

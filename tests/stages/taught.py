@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.corpus.negatives import read_mined, write_scores
-from dupmae.corpus.training import open_training
-from dupmae.recipe import Mine
+from dupmae.corpus.training_data import open_training
+from dupmae.settings import Mine
 from dupmae.stages.mine import mine
 from tests.reference.tiny import sentences
 

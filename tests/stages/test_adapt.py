@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dupmae.loading import RECIPES, load
-from dupmae.recipe import Chain, Finetune
+from dupmae.settings import Chain, Finetune
+from dupmae.settings.loading import RECIPES, load
 from dupmae.stages.chain import stages_of
 from tests.reference.tiny import tiny_folder
 from tests.tiny import beir_folder, call, documents

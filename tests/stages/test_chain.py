@@ -13,8 +13,8 @@ import yaml
 
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.loading import RECIPES, load
-from dupmae.recipe import Chain
+from dupmae.settings import Chain
+from dupmae.settings.loading import RECIPES, load
 from dupmae.stages.chain import chain, stages_of
 from tests import warm
 from tests.reference.tiny import tiny_folder
@@ -159,11 +159,12 @@ def test_the_recipe_that_comes_along() -> None:
     stages = stages_of(load(Chain, file, ["values.data=mine"]), file)
     by_name = {stage.name: stage.settings for stage in stages}
     assert [stage.kind for stage in stages] == [
-        "prepare", "pretrain", "mine", "finetune", "mine", "finetune", "evaluate", "teach", "distill", "evaluate",
+        "prepare", "pretrain", "mine", "finetune", "mine", "finetune", "evaluate", "train-reranker",
+        "distill", "evaluate",
     ]  # fmt: skip
     assert by_name["pretrain"].epochs == 20
     assert by_name["pretrain"].data == [by_name["prepare"].out]
     assert by_name["finetune-hard"].mined == by_name["mine-hard"].out / "negatives.jsonl"
     assert by_name["mine-hard"].retriever == by_name["finetune-bm25"].out
-    assert by_name["distill"].scores == by_name["teach"].out / "scores.jsonl"
+    assert by_name["distill"].scores == by_name["reranker"].out / "scores.jsonl"
     assert by_name["finetune-hard"].data == Path("mine")

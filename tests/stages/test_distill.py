@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from dupmae.corpus.negatives import read_mined, read_scores, write_mined, write_scores
-from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.files import remove_folder, write_text
 from dupmae.nn.distillation import DistillationObjective
-from dupmae.recipe import Distill
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Distill
+from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.stages.distill import DistillationSteps, distill, read_judged
 from dupmae.stages.finetune import Finetuned
-from dupmae.stages.pairs import HardNegatives
+from dupmae.training.pairs import HardNegatives
 from tests.reference.tiny import sentences
 from tests.stages.taught import QUERIES, data_folder, mined_file, word_scores
 from tests.tiny import call, tiny_retriever
@@ -189,7 +189,9 @@ def test_a_pair_without_a_score(start: Path, tmp_path: Path, capsys: pytest.Capt
     mined = start / "mined" / "negatives.jsonl"
     scores = word_scores(start / "data", mined, tmp_path / "some.jsonl", share=0.5)
     said = refused(start, tmp_path, capsys, scores=scores)
-    assert said.startswith("some.jsonl: no score of query q12 and passage d12 (score these negatives with teach)")
+    assert said.startswith(
+        "some.jsonl: no score of query q12 and passage d12 (score these negatives with train-reranker)"
+    )
 
 
 def test_a_score_that_is_no_number(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

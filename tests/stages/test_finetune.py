@@ -13,15 +13,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from dupmae.corpus.tokenizers import load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.retriever import Retriever
-from dupmae.stages.calibrate import best_ratio, idf_weights, weigh_parts
+from dupmae.retriever.model import Retriever
+from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.stages.finetune import finetune
-from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
+from dupmae.training.calibration import best_ratio, idf_weights, weigh_parts
+from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from tests.reference.tiny import tiny_folder
-from tests.stages.tuning import TEXTS, settings, write_beir, write_pairs
+from tests.training.tuning import TEXTS, settings, write_beir, write_pairs
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file
 
 from dupmae.errors import DupmaeError
-from dupmae.recipe import Finetune, Representation
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Finetune, Representation
 from dupmae.stages.finetune import finetune
 from tests.reference.tiny import tiny_folder
-from tests.stages.tuning import TEXTS, settings, write_beir, write_pairs
+from tests.training.tuning import TEXTS, settings, write_beir, write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_epochs_are_passes_over_the_queries(beir: Path, model: Path, tmp_path: P
 
 
 def test_untied_towers_learn_apart(pairs: Path, model: Path, tmp_path: Path) -> None:
-    representation = {"dimensions": 16, "top_k": 20, "towers": "untied"}
+    representation = {"dimensions": 16, "top_k": 20, "tied": False}
     changes = {"representation": representation, "learning_rate": 1e-3, "query_prefix": "the ", "passage_prefix": "a "}
     retriever = Retriever.load(finetune(settings(model, pairs, tmp_path / "out", **changes)).retriever)
     assert retriever.encoder.query_backbone is not None
@@ -116,7 +116,7 @@ def test_what_is_not_given_stays_as_the_retriever_has_it(
     pairs: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("dupmae"), "propagate", True)
-    own = {"dimensions": 16, "top_k": 20, "pooling": "mean", "normalize": True, "query_terms": "own"}
+    own = {"dimensions": 16, "top_k": 20, "pooling": "mean", "normalize": True, "query_terms": "input"}
     changes = {"representation": own, "query_prefix": "the ", "passage_length": 40, "steps": 2}
     first = finetune(settings(model, pairs, tmp_path / "first", **changes))
     given = {"model": str(first.retriever), "data": pairs, "out": tmp_path / "second", "steps": 2, "negatives": 0}

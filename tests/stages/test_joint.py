@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from dupmae.files import write_text
-from dupmae.recipe import Prepare
-from dupmae.stages import checkpoints
+from dupmae.settings import Prepare
 from dupmae.stages.prepare import prepare
+from dupmae.training import checkpoints
 from tests import warm
 from tests.reference.tiny import sentences
-from tests.stages import joint, opened
-from tests.stages.joint import run
+from tests.stages import opened
+from tests.training import joint
+from tests.training.joint import run
 
 STEPS = 4
 TEXTS = sentences(40)

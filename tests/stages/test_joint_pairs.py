@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.recipe import Finetune
+from dupmae.settings import Finetune
 from dupmae.stages import finetune as stage
 from tests.reference.tiny import sentences, tiny_folder
-from tests.stages import joint_pairs
-from tests.stages.joint_pairs import run
 from tests.stages.test_joint import launch
+from tests.training import joint_pairs
+from tests.training.joint_pairs import run
 
 STEPS = 3
 TEXTS = sentences(40)
@@ -31,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "representation": {"kind": "bow", "top_k": 20, "query_flops": 0.5, "passage_flops": 0.25},
         "chunk_size": 4,
     },
-    "untied": {"representation": {"kind": "aggregated", "dimensions": 16, "towers": "untied"}, "chunk_size": 5},
+    "untied": {"representation": {"kind": "aggregated", "dimensions": 16, "tied": False}, "chunk_size": 5},
 }
 
 

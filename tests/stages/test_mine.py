@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.corpus.negatives import MinedQuery, read_mined, write_scores
-from dupmae.corpus.training import TrainingData, open_training
+from dupmae.corpus.training_data import TrainingData, open_training
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.bm25 import BM25
 from dupmae.files import write_text
-from dupmae.recipe import Mine
-from dupmae.stages.candidates import Found, best_negatives
+from dupmae.search.bm25 import BM25
+from dupmae.settings import Mine
 from dupmae.stages.mine import mine
+from dupmae.training.candidates import Found, best_negatives
 from tests.reference.tiny import sentences
 from tests.tiny import call, tiny_retriever
 

@@ -10,16 +10,16 @@ import pytest
 
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
-from dupmae.flops import Shape, Texts, step_flops
-from dupmae.loading import RECIPES, load
-from dupmae.recipe import Masking, Objective, Plan, Prepare, Pretrain
+from dupmae.settings import Masking, Objective, Plan, Prepare, Pretrain
+from dupmae.settings.loading import RECIPES, load
 from dupmae.stages import plan as module
 from dupmae.stages.plan import plan
 from dupmae.stages.prepare import prepare
+from dupmae.training.flops import Shape, Texts, step_flops
+from tests.paths import DOCS
 from tests.reference.tiny import sentences, tiny_folder
 from tests.tiny import call
 
-DOCS = Path(__file__).parents[2] / "docs"
 PRETRAINING = [*RECIPES.glob("retromae-*.yaml"), *RECIPES.glob("dupmae-msmarco.yaml")]
 
 
@@ -69,7 +69,7 @@ def test_a_measured_run_replaces_the_assumption(tmp_path: Path, monkeypatch: pyt
         assert done.hours == pytest.approx(done.flops / (4 * 415e12 / 2) / 3600)
         assert (done.utilisation, done.utilisation_source) == (pytest.approx(415 / 2 / 989), "measured")
     write_log(tmp_path, [1e11], peak=2.5e11)
-    monkeypatch.setattr("dupmae.peak.matmul_peak", lambda dtype: 4e11)
+    monkeypatch.setattr("dupmae.training.peak.matmul_peak", lambda dtype: 4e11)
     here = plan(settings(gpu="cpu", like=tmp_path))
     assert (here.peak, here.peak_source) == (4e11, "measured")
     assert here.hours == pytest.approx(here.flops / 1e11 / 3600)
@@ -85,7 +85,7 @@ def test_a_run_that_says_nothing_of_this_accelerator_is_refused(tmp_path: Path) 
 
 
 def test_a_cpu_has_no_assumption(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dupmae.peak.matmul_peak", lambda dtype: 4e11)
+    monkeypatch.setattr("dupmae.training.peak.matmul_peak", lambda dtype: 4e11)
     with pytest.raises(DupmaeError, match="no utilisation is known of this machine"):
         plan(settings(gpu="cpu"))
 
@@ -108,7 +108,7 @@ def test_sizes_come_from_shards_and_model_when_they_are_there(tmp_path: Path) ->
 
 
 def load_words(shards: Path) -> Any:
-    from dupmae.corpus.shards import Shards
+    from dupmae.shards.folder import Shards
 
     return Shards.open(shards).tokenizer()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dupmae.corpus.shards import Shards
-from dupmae.corpus.tokenizers import fingerprint, train_wordpiece
 from dupmae.errors import DupmaeError
-from dupmae.recipe import Prepare
+from dupmae.settings import Prepare
+from dupmae.shards.folder import Shards
+from dupmae.shards.tokenizers import fingerprint, train_wordpiece
 from dupmae.stages.prepare import prepare
 
 TEXTS = [f"record {number} tells about tea and water and how long a pot of leaves stands" for number in range(30)]

@@ -14,12 +14,12 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
-from dupmae.prefetch import Prefetched
-from dupmae.recipe import Prepare, Pretrain
+from dupmae.settings import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
+from dupmae.training.log import TIMED
+from dupmae.training.prefetch import Prefetched
 from tests.reference.tiny import sentences, tiny_folder
 
 SHAPE = {"layers": 2, "hidden": 32, "heads": 2}

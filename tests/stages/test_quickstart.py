@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from dupmae.errors import DupmaeError
-from dupmae.loading import load
-from dupmae.recipe import Quickstart
 from dupmae.search.engine import Searcher
+from dupmae.settings import Quickstart
+from dupmae.settings.loading import load
 from dupmae.stages import quickstart as stage
+from tests.paths import ROOT
 
 SYSTEMS = ["bm25", "base", "finetuned-dense", "no-pretraining", "dupmae-dense", "dupmae-sparse", "dupmae-hybrid"]
-RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+RECIPE = ROOT / "recipes" / "quickstart.yaml"
 ROOTS = [Path(sysconfig.get_paths()["stdlib"]) / name for name in ("asyncio", "email")]
 TINY = [
     "from_scratch.layers=1",

@@ -12,9 +12,9 @@ import pytest
 from dupmae.corpus.beir import load_split
 from dupmae.errors import DupmaeError
 from dupmae.files import sha256
-from dupmae.recipe import Synthesize
-from dupmae.stages.pairs import read_pair_data
+from dupmae.settings import Synthesize
 from dupmae.stages.synthesize import synthesize
+from dupmae.training.pairs import read_pair_data
 from tests.tiny import beir_folder, call, documents
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv")

@@ -14,21 +14,22 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from dupmae.batches import PretrainingSteps
-from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.log import TIMED
 from dupmae.files import read_json, write_text
-from dupmae.loading import RECIPES, load
-from dupmae.prefetch import Prefetched
-from dupmae.recipe import Contrastive, Finetune, Plan, Prepare, Pretrain
-from dupmae.stages import processes, unified
+from dupmae.settings import Contrastive, Finetune, Plan, Prepare, Pretrain
+from dupmae.settings.loading import RECIPES, load
+from dupmae.shards.batches import PretrainingSteps
+from dupmae.shards.folder import Shards
 from dupmae.stages.chain import Stage, _inputs
-from dupmae.stages.pairs import FinetuningSteps
 from dupmae.stages.plan import plan
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
-from dupmae.stages.unified import PairedText, place
+from dupmae.training import joint_steps as unified
+from dupmae.training import processes
+from dupmae.training.joint_steps import PairedText, place
+from dupmae.training.log import TIMED
+from dupmae.training.pairs import FinetuningSteps
+from dupmae.training.prefetch import Prefetched
 from tests.reference.tiny import sentences
 from tests.tiny import call
 

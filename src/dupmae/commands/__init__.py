@@ -6,7 +6,14 @@ here. Stages and settings are imported when a command is run, since they bring t
 
 from __future__ import annotations
 
-from dupmae.commands import comparing, export, finetuning, lines, pretraining, searching, studying, synthetic
+from dupmae.commands import chain as lines
+from dupmae.commands import compare as comparing
+from dupmae.commands import export
+from dupmae.commands import finetune as finetuning
+from dupmae.commands import pretrain as pretraining
+from dupmae.commands import search as searching
+from dupmae.commands import study as studying
+from dupmae.commands import synthesize as synthetic
 from dupmae.commands.base import Command, Outcome
 
 __all__ = ["COMMANDS", "Command", "Outcome"]

@@ -28,7 +28,7 @@ class Command:
     Attributes:
         summary: a line for the list of commands.
         run: called with the checked settings, or with the parsed options where there is no settings class.
-        settings: name of the settings class in `dupmae.recipe`, by name so that a list of commands needs no class.
+        settings: name of the settings class in `dupmae.settings`, by name so that a list of commands needs no class.
         flags: settings that have a flag of their own.
         switches: settings that have a flag without a value, and what the flag sets.
         words: the setting that words without `=` are for; `recipe` is the file of settings itself.
@@ -84,7 +84,7 @@ def index_line(retriever: Path, corpus: object) -> str:
 
 def recipe_word(file: Path | None) -> str:
     """How a recipe is named on the command line: by its name alone when it comes with the package."""
-    from dupmae.loading import RECIPES
+    from dupmae.settings.loading import RECIPES
 
     if file is None:
         return "RECIPE"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
 
 if TYPE_CHECKING:
-    from dupmae import recipe
+    from dupmae.settings import Export
 
 
-def export(settings: recipe.Export) -> Outcome:
+def export(settings: Export) -> Outcome:
     """A retriever as a folder for other people and tools."""
     check_folder(settings.out, replaced=True)
     from dupmae.stages.export import ONNX_FOLDER

@@ -146,11 +146,11 @@ def read_scores(path: Path) -> Scores:
         query, names = text_field(record, ("query_id",), path, line), _ids(record, "passage_ids", path, line)
         values = record.get("scores")
         if not isinstance(values, list) or len(values) != len(names):
-            raise DupmaeError("not one score a passage", where=path, line=line, fix="score again with teach")
+            raise DupmaeError("not one score a passage", where=path, line=line, fix="score again with train-reranker")
         for name, value in zip(names, values, strict=True):
             if not isinstance(value, int | float) or not math.isfinite(value):
                 problem = f"the score of query {query} and passage {name} is {value}, no finite number"
-                raise DupmaeError(problem, where=path, line=line, fix="score again with teach")
+                raise DupmaeError(problem, where=path, line=line, fix="score again with train-reranker")
         scores.setdefault(query, {}).update(zip(names, map(float, values), strict=True))
     return scores
 
@@ -165,4 +165,4 @@ def score_of(scores: Scores, query: str, passage: str, path: Path) -> float:
         return scores[query][passage]
     except KeyError:
         problem = f"no score of query {query} and passage {passage}"
-        raise DupmaeError(problem, where=path, fix="score these negatives with teach") from None
+        raise DupmaeError(problem, where=path, fix="score these negatives with train-reranker") from None

@@ -16,7 +16,7 @@ from dupmae.corpus.beir import Passage, Qrels, Queries, read_corpus, read_qrels,
 from dupmae.corpus.lines import read_lines, read_records, text_field
 from dupmae.corpus.sentences import split_sentences
 from dupmae.errors import DupmaeError
-from dupmae.recipe import PairSource
+from dupmae.settings import PairSource
 
 COLUMNS = ("qtext", "label", "atext")
 # Evidence for and against a claim is about it; evidence that decides nothing may be too, so it is left out.

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.attention import use_fast_attention
-from dupmae.nn.dropout import use_fast_dropout
-from dupmae.nn.reductions import use_wide_sums
+from dupmae.nn.cpu.attention import use_fast_attention
+from dupmae.nn.cpu.dropout import use_fast_dropout
+from dupmae.nn.cpu.reductions import use_wide_sums
 
 
 class Output(NamedTuple):

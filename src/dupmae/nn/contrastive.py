@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dupmae.nn.distributed import joined
 from dupmae.nn.gradient_cache import PairEncoder, Side
-from dupmae.nn.joint import joined
 from dupmae.nn.regularise import flops
 from dupmae.nn.representation import HybridEncoder, Vectors
-from dupmae.recipe import Representation
+from dupmae.settings import Representation
 
 
 def info_nce(scores: Tensor, targets: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:

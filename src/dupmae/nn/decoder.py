@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dupmae.nn.attention import attend
 from dupmae.nn.backbone import family_of
-from dupmae.nn.dropout import Dropout
-from dupmae.nn.reductions import LayerNorm
+from dupmae.nn.cpu.attention import attend
+from dupmae.nn.cpu.dropout import Dropout
+from dupmae.nn.cpu.reductions import LayerNorm
 
 # The slowest wavelength of rotary positions is 2 pi times this (RoFormer, section 3.2.2).
 ROTARY_BASE = 10_000.0

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dupmae.masking import DECODER, Layout, corrupt, decoder_visibility, encoder_mask
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.decoder import DecoderLayer
+from dupmae.nn.masking import DECODER, Layout, corrupt, decoder_visibility, encoder_mask
+from dupmae.nn.randomness import RowRandom
 from dupmae.nn.vocabulary import bag_of_words_loss, linear_cross_entropy, vocabulary_max
-from dupmae.randomness import RowRandom
-from dupmae.recipe import Masking, Objective
+from dupmae.settings import Masking, Objective
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class DuplexMAE(nn.Module):
         if self.decoder is not None:
             labelled = batch.valid & ~batch.special if draws.decoder_masked is None else draws.decoder_masked
             counts["decoder"] = counts["decoder_accuracy"] = labelled.sum()
-        if self.objective.bags:
+        if self.objective.has_bow:
             counts["bow"] = torch.full_like(masked, len(batch.valid))
         return counts
 
@@ -117,7 +117,7 @@ class DuplexMAE(nn.Module):
         if self.decoder is not None:
             terms["decoder"], terms["decoder_accuracy"] = self._decode(hidden[:, 0], batch, draws)
             loss = loss + self.objective.decoder_weight * terms["decoder"]
-        if self.objective.bags:
+        if self.objective.has_bow:
             terms["bow"] = self._bag_of_words(hidden, batch, draws.masked)
             loss = loss + self.objective.bow_weight * terms["bow"]
         return {"loss": loss, **terms}

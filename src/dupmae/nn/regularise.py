@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dupmae.nn.joint import summed
+from dupmae.nn.distributed import summed
 
 
 def flops(sums: Tensor, count: int) -> Tensor:

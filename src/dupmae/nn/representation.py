@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from dupmae.nn.aggregation import fold
 from dupmae.nn.backbone import Backbone, pooled
-from dupmae.nn.cut_scores import cut_scores
+from dupmae.nn.topk_scores import topk_scores
 from dupmae.nn.vocabulary import vocabulary_max
-from dupmae.recipe import Representation
+from dupmae.settings import Representation
 
 
 class Texts(NamedTuple):
@@ -93,7 +93,7 @@ class HybridEncoder(nn.Module):
         hidden = backbone.hidden(input_ids, valid)
         dense = self._dense(hidden, valid) if self.has_dense else None
         sparse = None
-        if self.has_sparse and queries and self.settings.query_terms == "own":
+        if self.has_sparse and queries and self.settings.query_terms == "input":
             sparse = self._own_terms(backbone, hidden, input_ids, valid & ~special)
         elif self.has_sparse:
             sparse = self.activate(_maxima(backbone, hidden, valid, special), self.term_weights)
@@ -157,7 +157,7 @@ class HybridEncoder(nn.Module):
             if passages.terms is None:
                 sparse = scales[1] * (queries.sparse @ passages.sparse.T)
             else:
-                sparse = scales[1] * cut_scores(queries.sparse, passages.sparse, passages.terms)
+                sparse = scales[1] * topk_scores(queries.sparse, passages.sparse, passages.terms)
         return dense, sparse
 
     def shortened(self, vectors: Vectors, width: int) -> Vectors:

@@ -9,7 +9,7 @@ from dupmae.nn.contrastive import ContrastiveObjective
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Contrastive, Representation
+from dupmae.settings import Contrastive, Representation
 
 TERM, ACCURACY = "contrastive", "contrastive_accuracy"
 Item = dict[str, Tensor]

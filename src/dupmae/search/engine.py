@@ -14,11 +14,11 @@ from typing import Any
 from dupmae.console import logger
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
+from dupmae.retriever.vectors import Encoded
+from dupmae.search.builder import build_index
 from dupmae.search.index import SETTINGS, HybridIndex
 from dupmae.search.postings import REBUILD
-from dupmae.search.writer import build_index
-from dupmae.vectors import Encoded
 
 PATH = "path"
 """Key of the index's record that holds the retriever's folder, relative to the index; the others are SHA-256s."""

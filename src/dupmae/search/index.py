@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json
+from dupmae.retriever.vectors import Encoded, Floats
 from dupmae.search.postings import REBUILD, Postings, open_array
-from dupmae.vectors import Encoded, Floats
 
 FORMAT, VERSION = "dupmae-index", 1
 SETTINGS, DENSE, PASSAGES = "settings.json", "dense.npy", "passages.arrow"

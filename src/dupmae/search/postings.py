@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
 from dupmae.errors import DupmaeError
-from dupmae.vectors import Floats, Sparse
+from dupmae.retriever.vectors import Floats, Sparse
 
 OFFSETS, PASSAGES, IMPACTS = "term_offsets.npy", "posting_passages.npy", "posting_impacts.npy"
 SPILLED_TERMS, SPILLED_IMPACTS = "spilled_terms.bin", "spilled_impacts.bin"

@@ -19,14 +19,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dupmae import recipe as settings_of
+from dupmae import settings as settings_of
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, remove_leftovers, sha256, training_folder, write_json
-from dupmae.loading import find_recipe, line_of, load_part
 from dupmae.memory import release
-from dupmae.recipe import Chain, Settings
-from dupmae.stages import processes
+from dupmae.settings import Chain, Settings
+from dupmae.settings.loading import find_recipe, line_of, load_part
+from dupmae.training import processes
 
 RECORD = "chain.json"
 # Name of a stage: its settings and the function that runs it.
@@ -36,12 +36,12 @@ STAGES = {
     "pretrain": ("Pretrain", "dupmae.stages.pretrain", "pretrain"),
     "finetune": ("Finetune", "dupmae.stages.finetune", "finetune"),
     "mine": ("Mine", "dupmae.stages.mine", "mine"),
-    "teach": ("Teach", "dupmae.stages.teach", "teach"),
+    "train-reranker": ("TrainReranker", "dupmae.stages.train_reranker", "train_reranker"),
     "rerank": ("Rerank", "dupmae.stages.rerank", "rerank"),
     "distill": ("Distill", "dupmae.stages.distill", "distill"),
     "index": ("Index", "dupmae.stages.index", "build"),
-    "evaluate": ("Evaluate", "dupmae.evaluation.retrieval", "evaluate_retriever"),
-    "suite": ("EvaluateSuite", "dupmae.suites.run", "evaluate_suite"),
+    "evaluate": ("Evaluate", "dupmae.stages.evaluate", "evaluate_retriever"),
+    "suite": ("EvaluateSuite", "dupmae.evaluation.benchmarks.suite", "evaluate_suite"),
 }
 # Settings that are texts and may name a folder all the same.
 NAMES_OR_FOLDERS = ("model", "tokenizer")

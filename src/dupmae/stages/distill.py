@@ -13,20 +13,20 @@ from torch import Tensor
 
 from dupmae.console import logger
 from dupmae.corpus.negatives import read_mined, read_scores, score_of
-from dupmae.corpus.training import open_training
+from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from dupmae.files import training_folder
-from dupmae.models import device, resolve_dtype
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import loss_weights
 from dupmae.nn.distillation import DistillationObjective
-from dupmae.recipe import Distill
-from dupmae.retriever import Retriever
-from dupmae.stages import processes
+from dupmae.retriever.backbones import device, resolve_dtype
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Distill
 from dupmae.stages.finetune import Finetuned
-from dupmae.stages.loop import Plan
-from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData
-from dupmae.stages.training import parameter_groups, steps_within, train
+from dupmae.training import processes
+from dupmae.training.loop import Plan
+from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData
+from dupmae.training.run import parameter_groups, steps_within, train
 
 # What the authors give InfoNCE beside a divergence that is a mean over queries and passages.
 AUTHORS_WEIGHT = 1e-4

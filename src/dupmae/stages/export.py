@@ -8,12 +8,12 @@ from pathlib import Path
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.export.card import CARD_FILE, Measured, model_card
-from dupmae.export.hub import push
-from dupmae.export.onnx import write_onnx
 from dupmae.files import MARKER, new_folder
-from dupmae.recipe import Export
-from dupmae.retriever import Retriever
+from dupmae.retriever.card import CARD_FILE, Measured, model_card
+from dupmae.retriever.hub_upload import push
+from dupmae.retriever.model import Retriever
+from dupmae.retriever.onnx import write_onnx
+from dupmae.settings import Export
 
 ONNX_FOLDER = "onnx"
 

@@ -14,24 +14,24 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from dupmae.console import logger
-from dupmae.corpus.alike import read_alike
-from dupmae.corpus.tokenizers import load_tokenizer
+from dupmae.corpus.sts_pairs import read_sts_pairs
 from dupmae.errors import DupmaeError
 from dupmae.files import training_folder
-from dupmae.models import device, name_of, open_backbone, resolve_dtype
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
-from dupmae.recipe import Finetune, RetrieverSettings
-from dupmae.retriever import SETTINGS_FILE, Retriever, read_settings
-from dupmae.stages import processes
-from dupmae.stages.calibrate import calibrate, idf_weights, weigh_parts
-from dupmae.stages.loop import Plan
-from dupmae.stages.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
-from dupmae.stages.refresh import Positions, RefreshedSteps, mine_again
-from dupmae.stages.selection import Selection
-from dupmae.stages.start import head_from_text
-from dupmae.stages.training import parameter_groups, steps_within, train
+from dupmae.retriever.backbones import device, name_of, open_backbone, resolve_dtype
+from dupmae.retriever.model import SETTINGS_FILE, Retriever, read_settings
+from dupmae.settings import Finetune, RetrieverSettings
+from dupmae.shards.tokenizers import load_tokenizer
+from dupmae.training import processes
+from dupmae.training.calibration import calibrate, idf_weights, weigh_parts
+from dupmae.training.loop import Plan
+from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
+from dupmae.training.remining import Positions, ReminingSteps, mine_again
+from dupmae.training.run import parameter_groups, steps_within, train
+from dupmae.training.selection import Selection
+from dupmae.training.start import head_from_text
 
 CALIBRATION_STEPS = 4
 # Queries at once while nothing is learned yet: what is measured there needs no larger batch.
@@ -43,7 +43,7 @@ SAME = (
     "batch_size",
     "negatives",
     "negative_depth",
-    "refresh",
+    "remine_every",
     "query_length",
     "passage_length",
     "query_prefix",
@@ -75,9 +75,9 @@ def finetune(settings: Finetune) -> Finetuned:
     settings = _continued(settings) if _is_retriever(settings.model) else settings
     processes.join()
     torch.manual_seed(settings.seed)
-    whole = settings.refresh is not None
+    whole = settings.remine_every is not None
     pairs = read_pair_data(settings.data, settings.mined, settings.split, whole=whole)
-    dev = None if settings.dev is None else read_alike(settings.dev)
+    dev = None if settings.dev is None else read_sts_pairs(settings.dev)
     encoder, tokenizer, brought = _model(settings)
     _check(settings, encoder)
     dtype = resolve_dtype(settings.dtype)
@@ -140,9 +140,9 @@ def _refreshing(
     encoder: HybridEncoder,
     tokenizer: Any,
     plan: Plan,
-) -> Callable[[int], FinetuningSteps | RefreshedSteps]:
+) -> Callable[[int], FinetuningSteps | ReminingSteps]:
     """The batches of training: as they are, or with negatives that are mined anew as it goes."""
-    every = settings.refresh
+    every = settings.remine_every
     if every is None:
         return data
 
@@ -152,7 +152,7 @@ def _refreshing(
         encoder.train(training)
         return found
 
-    return lambda steps: RefreshedSteps(
+    return lambda steps: ReminingSteps(
         data(steps), negatives, mine, every=every, folder=plan.out, resume=settings.resume
     )
 
@@ -219,7 +219,7 @@ def _start(
         head_from_text(encoder.backbone, batches, dtype, "auto", brought)
         if settings.representation.term_weights == "idf":
             encoder.term_weights.data.copy_(idf_weights(pairs, tokenizer, len(encoder.term_weights)))
-    if settings.representation.towers == "untied":
+    if settings.representation.tied is False:
         encoder.query_backbone = copy.deepcopy(encoder.backbone)
     calibrate(encoder, data(CALIBRATION_STEPS, batch_size), dtype)
 

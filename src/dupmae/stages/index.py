@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dupmae.console import logger
 from dupmae.corpus.readers import read_passages
-from dupmae.recipe import Index
-from dupmae.retriever import Retriever
+from dupmae.retriever.model import Retriever
 from dupmae.search.engine import index_passages
 from dupmae.search.index import HybridIndex
+from dupmae.settings import Index
 
 
 def build(settings: Index) -> HybridIndex:

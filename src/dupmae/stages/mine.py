@@ -8,10 +8,10 @@ from pathlib import Path
 
 from dupmae.console import logger
 from dupmae.corpus.negatives import MinedQuery, Scores, read_scores, score_of, write_mined
-from dupmae.corpus.training import TrainingData, open_training
-from dupmae.recipe import Mine
-from dupmae.retriever import Retriever
-from dupmae.stages.candidates import BM25Ranker, Candidates, Ranker, RetrieverRanker, best_negatives
+from dupmae.corpus.training_data import TrainingData, open_training
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Mine
+from dupmae.training.candidates import BM25Ranker, Candidates, Ranker, RetrieverRanker, best_negatives
 
 NEGATIVES = "negatives.jsonl"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from dupmae.corpus.shards import Shards
-from dupmae.corpus.training import open_training
+from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.log import is_number, read_log
-from dupmae.flops import Shape, Texts, paired_flops, step_parts
-from dupmae.recipe import Contrastive, Plan
+from dupmae.settings import Contrastive, Plan
+from dupmae.shards.folder import Shards
+from dupmae.training.flops import Shape, Texts, paired_flops, step_parts
+from dupmae.training.log import is_number, read_log
 
 # Dense bf16 matrix products, operations per second, as NVIDIA's data sheets give them; where a sheet counts 2:4
 # sparsity, half of its figure. H100 SXM, H100 PCIe, H200 SXM: H100 and H200 data sheets; A100: A100 data sheet;
@@ -172,8 +172,8 @@ def _configuration(model: str) -> Any:
 def _peak(settings: Plan) -> tuple[float, str]:
     if settings.gpu != "cpu":
         return PUBLISHED_PEAKS[settings.gpu], "published"
-    from dupmae.models import resolve_dtype
-    from dupmae.peak import matmul_peak
+    from dupmae.retriever.backbones import resolve_dtype
+    from dupmae.training.peak import matmul_peak
 
     return matmul_peak(resolve_dtype(settings.dtype)), "measured"
 

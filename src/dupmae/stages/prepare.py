@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dupmae.console import logger
 from dupmae.corpus.readers import read_texts
-from dupmae.corpus.shards import Manifest
-from dupmae.corpus.tokenizers import load_tokenizer, train_wordpiece
-from dupmae.corpus.workers import usable_cores
-from dupmae.corpus.writing import write_shards
-from dupmae.recipe import Prepare
+from dupmae.settings import Prepare
+from dupmae.shards.folder import Manifest
+from dupmae.shards.tokenizers import load_tokenizer, train_wordpiece
+from dupmae.shards.workers import usable_cores
+from dupmae.shards.writing import write_shards
 
 
 def prepare(settings: Prepare) -> Manifest:

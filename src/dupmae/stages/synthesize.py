@@ -12,10 +12,10 @@ from random import Random
 
 from dupmae.console import logger, track
 from dupmae.corpus.readers import read_documents
-from dupmae.corpus.synthetic import SyntheticPair, make_pair
+from dupmae.corpus.synthetic_pairs import SyntheticPair, make_pair
 from dupmae.errors import DupmaeError
 from dupmae.files import json_line, new_folder
-from dupmae.recipe import Synthesize
+from dupmae.settings import Synthesize
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv"
 

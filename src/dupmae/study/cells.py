@@ -17,22 +17,22 @@ from typing import Any
 
 import torch
 
-from dupmae.comparison.judged import open_judged
 from dupmae.console import logger
 from dupmae.corpus.beir import read_qrels
 from dupmae.evaluation.metrics import Run, per_query
-from dupmae.evaluation.retrieval import evaluate_retriever, score_run
 from dupmae.evaluation.runs import RUN_FILE, read_run, write_run
 from dupmae.files import read_json, write_json
 from dupmae.memory import release
-from dupmae.recipe import Evaluate, Plan, Pretrain, Study
-from dupmae.retriever import Retriever
+from dupmae.report.judged import open_judged
+from dupmae.retriever.model import Retriever
+from dupmae.settings import Evaluate, Plan, Pretrain, Study
+from dupmae.stages.evaluate import evaluate_retriever, score_run
 from dupmae.stages.finetune import finetune
 from dupmae.stages.plan import plan
 from dupmae.stages.pretrain import pretrain
-from dupmae.stages.start import ENCODER
 from dupmae.study.grid import Cell, finetune_settings, pretrain_settings
 from dupmae.study.inputs import Inputs, fingerprint
+from dupmae.training.start import ENCODER
 
 COMPARED = "ndcg@10"
 DEPTH = 100

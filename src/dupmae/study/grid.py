@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dupmae.errors import DupmaeError
-from dupmae.loading import line_of, load_part
-from dupmae.recipe import Finetune, Level, Prepare, Pretrain, Settings, Study
+from dupmae.settings import Finetune, Level, Prepare, Pretrain, Settings, Study
+from dupmae.settings.loading import line_of, load_part
 
 S = TypeVar("S", bound=Settings)
 Tree = dict[str, Any]

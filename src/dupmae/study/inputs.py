@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from dupmae.corpus.pair_sources import gather
-from dupmae.corpus.shards import Shards
 from dupmae.errors import DupmaeError
 from dupmae.files import sha256
-from dupmae.recipe import Study
+from dupmae.settings import Study
+from dupmae.shards.folder import Shards
 from dupmae.stages.prepare import prepare
 from dupmae.stages.quickstart import starting_encoder
-from dupmae.stages.start import save_untrained
 from dupmae.study.grid import prepare_settings
+from dupmae.training.start import save_untrained
 
 # Positions of a random start, whatever the lengths of its texts.
 FEWEST_POSITIONS = 512

@@ -1,0 +1,1 @@
+"""Documentation of the installed Python packages as a retrieval set."""

@@ -1,1 +1,0 @@
-"""Retrievers for other tools: sentence-transformers, ONNX, the Hugging Face hub, mteb."""

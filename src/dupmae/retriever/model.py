@@ -1,0 +1,264 @@
+"""A trained retriever: load, encode, score, save.
+
+A retriever folder is a plain Hugging Face masked LM with two files more: `representation.json`
+(settings of the vectors) and `representation.safetensors` (their parameters). Files for sentence-transformers
+(`dupmae.retriever.sentence_transformers`) and a model card stand beside them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
+
+from dupmae import console
+from dupmae.errors import DupmaeError
+from dupmae.files import new_folder, read_json, sha256, write_json
+from dupmae.nn.backbone import Backbone
+from dupmae.nn.representation import HybridEncoder
+from dupmae.retriever.backbones import open_backbone, resolve_dtype, silent_library
+from dupmae.retriever.card import CARD_FILE, model_card
+from dupmae.retriever.encoding import Worker, devices, encode
+from dupmae.retriever.sentence_transformers import write_modules
+from dupmae.retriever.vectors import Encoded, Sparse
+from dupmae.settings import Representation, RetrieverSettings
+from dupmae.shards.tokenizers import load_tokenizer
+
+SETTINGS_FILE = "representation.json"
+PARAMETERS_FILE = "representation.safetensors"
+# Where the queries' tower stands when it is not the passages'.
+QUERY_FOLDER = "query"
+
+
+class Retriever:
+    """An encoder with its tokenizer and the settings it was trained with.
+
+    Args:
+        dtype: what the encoder runs in; auto: bfloat16 where the hardware multiplies it natively.
+
+    Raises:
+        DupmaeError: when the tokenizer has entries that the model does not know.
+    """
+
+    def __init__(
+        self,
+        encoder: HybridEncoder,
+        tokenizer: Any,
+        settings: RetrieverSettings,
+        *,
+        dtype: Literal["auto", "bf16", "fp32"] = "auto",
+    ) -> None:
+        self.encoder, self.tokenizer, self.settings = encoder.eval(), tokenizer, settings
+        self.dtype = dtype
+        self.folder: Path | None = None
+        self._workers: list[Worker] | None = None
+        if len(tokenizer) > self.vocabulary:
+            problem = f"the tokenizer has {len(tokenizer):,} entries, the model knows {self.vocabulary:,}"
+            raise DupmaeError(
+                problem, where=tokenizer.name_or_path or "tokenizer", fix="give the model's own tokenizer"
+            )
+
+    @classmethod
+    def from_encoder(
+        cls, model: str, settings: RetrieverSettings, *, dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    ) -> Retriever:
+        """A plain encoder or masked LM as it comes, seen as a retriever."""
+        backbone, _ = open_backbone(model)
+        queries = copy.deepcopy(backbone) if settings.representation.tied is False else None
+        encoder = HybridEncoder(backbone, settings.representation, queries)
+        return cls(encoder, load_tokenizer(model), settings, dtype=dtype)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        settings: RetrieverSettings | None = None,
+        dtype: Literal["auto", "bf16", "fp32"] = "auto",
+    ) -> Retriever:
+        """Open a retriever folder.
+
+        Args:
+            settings: other than those it was trained with; a warning names what differs.
+
+        Raises:
+            DupmaeError: when a file is missing, damaged or of another version, or the settings do not fit it.
+        """
+        path = Path(path)
+        kept = read_settings(path)
+        if settings is not None:
+            _warn_of_differences(path, kept, settings)
+        used = settings or kept
+        backbone, _ = open_backbone(str(path))
+        untied = used.representation.tied is False
+        queries = open_backbone(str(path / QUERY_FOLDER))[0] if untied else None
+        encoder = HybridEncoder(backbone, used.representation, queries)
+        _load_parameters(encoder, path / PARAMETERS_FILE)
+        retriever = cls(encoder, load_tokenizer(path), used, dtype=dtype)
+        retriever.folder = path
+        return retriever
+
+    def save(self, path: str | Path) -> Path:
+        """Write the retriever folder whole, with what sentence-transformers needs to open it and a model card.
+
+        The threshold goes into the bias of the vocabulary head, which changes neither the vectors nor what the
+        head predicts.
+        """
+        path = Path(path)
+        with new_folder(path) as folder, silent_library():
+            encoder = _threshold_in_bias(self.encoder)
+            # Every call leaves its length in the tokenizer, which would be saved with it.
+            self.tokenizer.backend_tokenizer.no_truncation()
+            self.tokenizer.backend_tokenizer.no_padding()
+            for tower, place in ((encoder.backbone, folder), (encoder.query_backbone, folder / QUERY_FOLDER)):
+                if tower is not None:
+                    tower.lm.save_pretrained(place)
+                    self.tokenizer.save_pretrained(place)
+                    write_modules(place, tower, encoder, self.tokenizer, self.settings)
+            state = {name: value.contiguous() for name, value in encoder.own_state().items()}
+            save_file(state, folder / PARAMETERS_FILE)
+            write_json(folder / SETTINGS_FILE, self.settings.model_dump(mode="json"))
+            (folder / CARD_FILE).write_text(model_card(encoder, self.settings, name=path.name), encoding="utf-8")
+        self.folder = path
+        return path
+
+    @property
+    def representation(self) -> Representation:
+        """Settings of the vectors."""
+        return self.settings.representation
+
+    @property
+    def vocabulary(self) -> int:
+        """Width |V| of the sparse part."""
+        return int(self.encoder.term_weights.shape[0])
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the dense vectors; 0 when there are none."""
+        return self.encoder.searched_width
+
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of the files that make the vectors.
+
+        Raises:
+            DupmaeError: when the retriever was never saved.
+        """
+        if self.folder is None:
+            raise DupmaeError("a retriever has no fingerprint before it is saved", fix="call save first")
+        names = ["config.json", "model.safetensors", "tokenizer.json", PARAMETERS_FILE, SETTINGS_FILE]
+        if self.encoder.query_backbone is not None:
+            names.append(f"{QUERY_FOLDER}/model.safetensors")
+        return {name: sha256(self.folder / name) for name in names}
+
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
+        """Encode queries; part weights are folded in here, and all of mu is kept (DupMAE, section 3.3).
+
+        Args:
+            batch_tokens: tokens of a batch, padding included; None: what suits the device.
+        """
+        return self._joined(self._encoded(texts, batch_tokens, queries=True))
+
+    def encode_passages(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
+        """Encode passages; each keeps the top-k of its vocabulary part."""
+        return self._joined(self.passage_batches(texts, batch_tokens=batch_tokens))
+
+    def passage_batches(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[Encoded]:
+        """Encoded passages in the order of `texts`, block by block, in memory that does not grow with them."""
+        yield from self._encoded(texts, batch_tokens, queries=False)
+
+    def score(self, queries: Encoded, passages: Encoded) -> np.ndarray:
+        """Every score, [Q, P] float32 (DupMAE, equation 12)."""
+        dense = queries.dense @ passages.dense.T
+        scores: np.ndarray = dense + (queries.sparse @ passages.sparse.T).toarray()
+        return scores
+
+    def _joined(self, batches: Iterator[Encoded]) -> Encoded:
+        found = list(batches)
+        if found:
+            return Encoded.concatenate(found)
+        nothing: Sparse = csr_array(np.zeros((0, self.vocabulary), dtype=np.float32))
+        return Encoded(np.zeros((0, self.dimensions), dtype=np.float32), nothing)
+
+    def _encoded(self, texts: Sequence[str], batch_tokens: int | None, *, queries: bool) -> Iterator[Encoded]:
+        told = self.settings
+        with console.progress("encoding", len(texts), "queries" if queries else "passages") as bar:
+            yield from encode(
+                self._prepared(),
+                self.tokenizer,
+                texts,
+                prefix=told.query_prefix if queries else told.passage_prefix,
+                limit=told.query_length if queries else told.passage_length,
+                vocabulary=self.vocabulary,
+                keep=None if queries else self.representation.top_k,
+                queries=queries,
+                batch_tokens=batch_tokens,
+                bar=bar,
+            )
+
+    def _prepared(self) -> list[Worker]:
+        """An encoder for inference on each device, made at the first call."""
+        if self._workers is None:
+            special, pad = self.tokenizer.all_special_ids, int(self.tokenizer.pad_token_id)
+            dtype = resolve_dtype(self.dtype)
+            self._workers = [Worker(self.encoder, where, dtype, special, pad) for where in devices()]
+        return self._workers
+
+
+def read_settings(path: Path) -> RetrieverSettings:
+    """What a retriever folder was trained with.
+
+    Raises:
+        DupmaeError: when it is none, or of another version.
+    """
+    if not (path / SETTINGS_FILE).exists():
+        raise DupmaeError("not a retriever folder", where=path, fix=f"{SETTINGS_FILE} is missing; run finetune")
+    try:
+        return RetrieverSettings.model_validate(read_json(path / SETTINGS_FILE))
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise DupmaeError(message, where=path / SETTINGS_FILE, fix="use the version that wrote it") from None
+
+
+def _warn_of_differences(path: Path, kept: RetrieverSettings, used: RetrieverSettings) -> None:
+    """Name every setting that is not the one the retriever was trained with."""
+    trained = kept.model_dump() | kept.representation.model_dump()
+    given = used.model_dump() | used.representation.model_dump()
+    for name, value in given.items():
+        if name != "representation" and value != trained[name]:
+            console.logger.warning("%s: trained with %s=%s, loaded with %s", path, name, trained[name], value)
+
+
+def _load_parameters(encoder: HybridEncoder, file: Path) -> None:
+    try:
+        state = load_file(file)
+        if "projection.weight" in state:
+            # The first dimensions of a dense vector are a shorter one, trained as such with matryoshka.
+            state["projection.weight"] = state["projection.weight"][: encoder.settings.dimensions]
+        result = encoder.load_state_dict(state, strict=False)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DupmaeError(f"damaged or of other settings: {reason}", where=file, fix="run finetune again") from None
+    missing = [name for name in result.missing_keys if name in encoder.own_state()]
+    if missing:
+        raise DupmaeError(f"lacks {missing[0]}", where=file, fix="run finetune again")
+
+
+@torch.no_grad()
+def _threshold_in_bias(encoder: HybridEncoder) -> HybridEncoder:
+    """A copy that takes the threshold from the vocabulary head's biases; where the head has none, as it is."""
+    encoder = copy.deepcopy(encoder)
+    towers: list[Backbone] = [tower for tower in (encoder.backbone, encoder.query_backbone) if tower is not None]
+    biases = [tower.output.bias for tower in towers]
+    if all(isinstance(bias, torch.nn.Parameter) for bias in biases):
+        for bias in biases:
+            bias.sub_(encoder.threshold)
+        encoder.threshold.zero_()
+    return encoder

@@ -1,0 +1,35 @@
+"""Settings of `dupmae index` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from dupmae.settings.base import Settings
+
+
+class Index(Settings):
+    """`dupmae index`: a retriever and a corpus to a searchable folder."""
+
+    retriever: Path = Field(description="retriever folder")
+    data: Path = Field(
+        description="BEIR or MS MARCO folder, jsonl or tsv of passages, or text as for prepare, numbered as it comes"
+    )
+    out: Path = Field(description="index folder")
+    batch_tokens: int | None = Field(
+        None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
+    )
+
+
+class Evaluate(Settings):
+    """`dupmae evaluate`: metrics of a retriever on a folder in the BEIR or MS MARCO layout."""
+
+    retriever: Path = Field(description="retriever folder")
+    data: Path = Field(description="BEIR or MS MARCO folder")
+    out: Path = Field(description="folder for metrics.json and run.trec")
+    split: str = Field("test", description="name of the qrels file")
+    depth: int = Field(100, ge=1, description="passages kept per query")
+    batch_tokens: int | None = Field(
+        None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
+    )

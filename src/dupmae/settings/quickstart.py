@@ -1,0 +1,47 @@
+"""Settings of `dupmae quickstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from dupmae.settings.base import Settings
+from dupmae.settings.contrastive import ContrastiveOptions
+from dupmae.settings.finetune import FinetuneOptions
+from dupmae.settings.pretrain import FromScratch, PretrainOptions
+
+
+class Quickstart(Settings):
+    """`dupmae quickstart`: the documentation of the installed packages to a measured hybrid retriever."""
+
+    out: Path = Field(Path("runs/quickstart"), description="run folder")
+    minutes: float = Field(8.0, gt=0, description="pre-training budget")
+    finetune_minutes: float | None = Field(
+        None, gt=0, description="budget of each fine-tuning; none: an eighth of minutes and 0.1, at most 1"
+    )
+    seed: int = Field(0, ge=0, description="of the data split, the masks and the batches")
+    from_scratch: FromScratch | None = Field(None, description="start from nothing in this shape")
+    vocabulary: int = Field(8000, ge=100, description="WordPiece entries of a start from nothing")
+    documents: int = Field(10_000, ge=100, description="documents that the evaluation searches in")
+    test_queries: int | None = Field(
+        None, ge=10, description="test queries at most; none: 1,000 for each of minutes, from 3,000 to 8,000"
+    )
+    roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
+    max_length: int = Field(128, ge=16, description="tokens per pre-training record")
+    short_passages: int = Field(
+        64, ge=4, description="tokens of a document at most in a run below 4 minutes, in fine-tuning and search"
+    )
+    pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
+    contrastive: ContrastiveOptions | None = Field(
+        None, description="pairs made of the documents that pre-training learns as well; none: the text alone"
+    )
+    finetune: FinetuneOptions = Field(FinetuneOptions(), description="settings of every fine-tuning stage")
+
+    @model_validator(mode="after")
+    def _budgets_once(self) -> Quickstart:
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage.minutes is not None:
+                setting = "minutes" if name == "pretrain" else "finetune_minutes"
+                raise ValueError(f"{name}.minutes: give the budget as {setting}")
+        return self

@@ -1,0 +1,80 @@
+"""`dupmae evaluate`: how well a retriever ranks the passages of a BEIR folder.
+
+`evaluate_retriever` does it all; `rank` and `score_run` are its two halves.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dupmae.console import logger
+from dupmae.corpus.judged_split import load_split
+from dupmae.errors import DupmaeError
+from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
+from dupmae.files import write_json
+from dupmae.retriever.model import Retriever
+from dupmae.search.engine import index_passages
+from dupmae.search.index import HybridIndex, Part
+from dupmae.settings import Evaluate
+
+METRICS = ("ndcg@10", "mrr@10", "recall@100", "map@100", "precision@10")
+DEEPEST = max(int(metric.partition("@")[2]) for metric in METRICS)
+
+
+def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
+    """Rank all passages for the judged queries of a split; write metrics.json and run.trec, return the former.
+
+    The passages are indexed in a temporary folder, so memory holds their texts and not their vectors.
+
+    Returns:
+        metrics; counts of queries, passages and judgements; retriever (SHA-256 of its files); settings.
+
+    Raises:
+        DupmaeError: for data or a retriever that cannot be read, a depth that the metrics cannot be
+            computed at, or when the file system refuses.
+    """
+    if settings.depth < DEEPEST:
+        problem = f"recall@{DEEPEST} needs {DEEPEST} passages per query, not {settings.depth}"
+        raise DupmaeError(problem, where="depth", fix=f"depth={DEEPEST} or more")
+    passages, queries, qrels = load_split(settings.data, settings.split)
+    retriever = Retriever.load(settings.retriever)
+    logger.info(f"ranking {len(passages):,} passages for {len(queries):,} queries")
+    with tempfile.TemporaryDirectory(prefix="dupmae-") as scratch:
+        index = index_passages(Path(scratch) / "index", retriever, passages, batch_tokens=settings.batch_tokens)
+        run = rank(index, retriever, queries, settings.depth)
+        del index  # unmapped before its files go, which some systems insist on
+    counts = {"queries": len(queries), "passages": len(passages), "judgements": sum(map(len, qrels.values()))}
+    result = {
+        "metrics": score_run(qrels, run),
+        "counts": counts,
+        "retriever": retriever.fingerprint(),
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_run(settings.out / RUN_FILE, run, TAG)
+    write_json(settings.out / METRICS_FILE, result)
+    return result
+
+
+def rank(
+    index: HybridIndex, retriever: Retriever, queries: Mapping[str, str], depth: int, *, part: Part = "hybrid"
+) -> Run:
+    """The `depth` best passages of an index for each query (id -> text), by one or both parts of the score.
+
+    Raises:
+        DupmaeError: when index and retriever do not fit together.
+    """
+    return index.ranking(list(queries), retriever.encode_queries(list(queries.values())), depth, part=part)
+
+
+def score_run(qrels: Qrels, run: Run) -> dict[str, float]:
+    """Average `METRICS` over the judged queries.
+
+    Raises:
+        DupmaeError: when the run lacks a judged query: a missing ranking is a fault, no failure of the system.
+    """
+    refuse_partial(qrels, run)
+    return evaluate(qrels, run, METRICS)

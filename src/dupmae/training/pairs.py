@@ -1,0 +1,264 @@
+"""Training pairs with hard negatives, as one ready batch per step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dupmae.corpus.negatives import read_negatives
+from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_training
+from dupmae.errors import DupmaeError
+from dupmae.search.bm25 import BM25
+
+MINING_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Queries with the passages that answer them, by position in `passages`.
+
+    Attributes:
+        negatives: per query given hard negatives, possibly none.
+    """
+
+    passages: list[str]
+    queries: list[str]
+    positives: list[list[int]]
+    negatives: list[list[int]]
+
+    @cached_property
+    def answers(self) -> Answers:
+        """Which passages answer a query."""
+        return Answers(self.passages, self.queries, self.positives)
+
+
+class Answers:
+    """Which passages answer a query: copies of a text are one passage, and queries of the same text one query."""
+
+    def __init__(self, passages: Sequence[str], queries: Sequence[str], positives: Sequence[Sequence[int]]) -> None:
+        self._text = _numbered(passages)
+        self._query = _numbered(queries)
+        known: dict[int, set[int]] = {}
+        for query, found in zip(self._query.tolist(), positives, strict=True):
+            known.setdefault(query, set()).update(self._text[list(found)].tolist())
+        self._known = {query: np.array(sorted(found)) for query, found in known.items()}
+
+    def among(self, query: int, passages: Sequence[int]) -> NDArray[np.bool_]:
+        """Whether each passage answers the query, bool [P]."""
+        return np.isin(self._text[list(passages)], self._known[int(self._query[query])])
+
+    def removed(self, query: int, passages: Sequence[int]) -> list[int]:
+        """The passages that do not answer the query."""
+        answers = self.among(query, passages)
+        return [place for place, answer in zip(passages, answers, strict=True) if not answer]
+
+
+def _numbered(texts: Sequence[str]) -> NDArray[np.int64]:
+    """The same number for texts that differ in white space only, [N]; by 64-bit hashes, not to hold all texts twice."""
+    hashes = np.fromiter((hash(" ".join(text.split())) for text in texts), np.int64, len(texts))
+    numbers: NDArray[np.int64] = np.unique(hashes, return_inverse=True)[1]
+    return numbers
+
+
+def read_pair_data(path: Path, mined: Path | None = None, split: str = "train", *, whole: bool = False) -> PairData:
+    """Read training data of any layout (`dupmae.corpus.training_data`), and hard negatives by id.
+
+    All passages are held if `whole`, or if a query has no given negatives; else only those that training can meet.
+
+    Args:
+        mined: a file of `dupmae mine` or of another layout that `read_negatives` knows; its lists replace those in
+            the data.
+
+    Raises:
+        DupmaeError: for what the readers refuse, and for fewer than two usable queries.
+    """
+    data = open_training(path, split)
+    if len(data.queries) < 2:
+        raise DupmaeError("fewer than two queries with a positive", where=path, fix="add training pairs")
+    given = data.negatives if mined is None else data.negatives | read_negatives(mined, data.queries)
+    if not whole and all(given.get(query) for query in data.queries):
+        named = chain.from_iterable(chain(data.positives[query], given[query]) for query in data.queries)
+        texts = data.texts(set(named), mined)
+    else:
+        texts = _all_texts(data)
+
+    position = {name: place for place, name in enumerate(texts)}
+
+    def places(names: Sequence[str]) -> list[int]:
+        unknown = next((name for name in names if name not in position), None)
+        if unknown is not None:
+            raise data.unknown(unknown)
+        return [position[name] for name in names]
+
+    return PairData(
+        list(texts.values()),
+        list(data.queries.values()),
+        [places(data.positives[query]) for query in data.queries],
+        [places(given.get(query, [])) for query in data.queries],
+    )
+
+
+def _all_texts(data: TrainingData) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    positives = set(chain.from_iterable(data.positives.values()))
+    for line, passage in data.passages():
+        if passage.id in positives and not passage.content:
+            raise blank(passage.id, data.file, line)
+        if passage.id in texts:
+            raise duplicate(passage.id, data.file, line)
+        texts[passage.id] = passage.content
+    return texts
+
+
+class HardNegatives:
+    """Hard negatives of a query: the best of those given, or the best BM25 passages, that do not answer it.
+
+    BM25 is asked for blocks of queries as training reaches them: a short run uses a few thousand of
+    tens of thousands of queries.
+    """
+
+    def __init__(self, data: PairData, depth: int) -> None:
+        self._data, self._depth = data, depth
+        self._bm25: BM25 | None = None
+        self._mined: dict[int, list[int]] = {}
+        self._fresh: Sequence[list[int]] | None = None
+
+    def replace(self, mined: Sequence[list[int]]) -> None:
+        """Take other candidates for every query from now on, best first."""
+        self._fresh = mined
+
+    def of(self, queries: Sequence[int], upcoming: Sequence[int]) -> list[list[int]]:
+        """Candidates per query, best first; `upcoming` are queries worth mining in the same call."""
+        if self._fresh is not None:
+            return [self._fresh[query] for query in queries]
+        missing = [query for query in queries if not self._data.negatives[query] and query not in self._mined]
+        if missing:
+            self._mine([q for q in upcoming if not self._data.negatives[q] and q not in self._mined])
+        return [self._given(query) or self._mined.get(query, []) for query in queries]
+
+    def _given(self, query: int) -> list[int]:
+        return self._data.answers.removed(query, self._data.negatives[query])[: self._depth]
+
+    def _mine(self, queries: Sequence[int]) -> None:
+        if self._bm25 is None:
+            self._bm25 = BM25(self._data.passages)
+        found, _ = self._bm25.search([self._data.queries[query] for query in queries], self._depth)
+        for query, row in zip(queries, found, strict=True):
+            self._mined[query] = self._data.answers.removed(query, [int(place) for place in row if place >= 0])
+
+
+class FinetuningSteps(Dataset[dict[str, Tensor]]):
+    """The batches of a fine-tuning run, one a step, a pure function of (seed, step).
+
+    Items hold ids, validity and specials of queries [B, Lq] and passages [P, Lp] with P = B (1 + negatives);
+    `targets` int64 [B], the column of each query's positive; `ignored` bool [B, P], passages that are
+    no negatives of a query; `start` int64 [], the column of the first passage. A part of an item has its queries and
+    its passages only, while its columns are those of the passages of all parts, part by part.
+
+    Args:
+        lengths, prefixes: of queries and of passages.
+    """
+
+    def __init__(
+        self,
+        data: PairData,
+        negatives: HardNegatives,
+        tokenizer: Any,
+        *,
+        steps: int,
+        batch_size: int,
+        per_query: int,
+        lengths: tuple[int, int],
+        seed: int,
+        prefixes: tuple[str, str] = ("", ""),
+    ) -> None:
+        self.data, self.steps, self.tokenizer = data, steps, tokenizer
+        self._negatives, self._per_query, self._seed = negatives, per_query, seed
+        self._lengths, self._prefixes = lengths, prefixes
+        self.batch_size = min(batch_size, len(data.queries))
+
+    def __len__(self) -> int:
+        return self.steps
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps that go through all queries once, but for what is left of the last batch."""
+        return len(self.data.queries) // self.batch_size
+
+    def _queries(self, step: int) -> list[int]:
+        """Queries of a step: epochs are fresh permutations cut into whole batches."""
+        epoch, place = divmod(step, self.per_epoch)
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.data.queries))
+        return [int(query) for query in order[place * self.batch_size : (place + 1) * self.batch_size]]
+
+    def last_queries(self, count: int) -> list[int]:
+        """The last `count` queries of the first epoch: training has not seen them unless it went through it all."""
+        order = np.random.default_rng([self._seed, 0]).permutation(len(self.data.queries))
+        return [int(query) for query in order[-count:]]
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        item = self.part(step, 0, 1)
+        assert item is not None
+        return item
+
+    def part(self, step: int, part: int, parts: int) -> dict[str, Tensor] | None:
+        """Part `part` of `parts` of a step's item; None when there are fewer queries than parts."""
+        queries = self._queries(step)
+        drawn = self._passages(step, queries)
+        rows = np.array_split(np.arange(len(queries)), parts)
+        if not len(rows[part]):
+            return None
+        by_part = [[drawn[row][rank] for rank in range(1 + self._per_query) for row in of] for of in rows]
+        columns = [place for of in by_part for place in of]
+        start = sum(len(of) for of in by_part[:part])
+        own = [queries[row] for row in rows[part]]
+        targets = start + np.arange(len(own))
+        item = self._tokens([self.data.queries[query] for query in own], 0, "query")
+        item |= self._tokens([self.data.passages[place] for place in by_part[part]], 1, "passage")
+        item["targets"], item["start"] = torch.from_numpy(targets), torch.tensor(start)
+        item["ignored"] = torch.from_numpy(self._ignored(own, targets, columns))
+        return item
+
+    def _passages(self, step: int, queries: list[int]) -> list[list[int]]:
+        """For each query its positive and its negatives."""
+        random = np.random.default_rng([self._seed, step, 1])
+        drawn = [[int(random.choice(self.data.positives[query]))] for query in queries]
+        if self._per_query:
+            ahead = range(step, min(self.steps, step + -(-MINING_BLOCK // self.batch_size)))
+            candidates = self._negatives.of(queries, [query for later in ahead for query in self._queries(later)])
+            for passages, found in zip(drawn, candidates, strict=True):
+                passages += self._sample(found, random)
+        return drawn
+
+    def _sample(self, candidates: list[int], random: np.random.Generator) -> list[int]:
+        """Negatives of one query; random passages fill up where too few are known."""
+        chosen = [candidates[place] for place in random.permutation(len(candidates))[: self._per_query]]
+        fill = random.integers(len(self.data.passages), size=self._per_query - len(chosen))
+        return chosen + [int(place) for place in fill]
+
+    def _ignored(self, queries: list[int], targets: NDArray[np.int64], columns: list[int]) -> NDArray[np.bool_]:
+        """A query's own positives anywhere but in its target column are no negatives, nor is a copy of its target."""
+        ignored = np.stack([self.data.answers.among(query, columns) for query in queries])
+        ignored[np.arange(len(queries)), targets] = False
+        return ignored
+
+    def _tokens(self, texts: list[str], side: int, name: str) -> dict[str, Tensor]:
+        prefixed = [self._prefixes[side] + text for text in texts]
+        limit = self._lengths[side]
+        encoded = self.tokenizer(prefixed, truncation=True, max_length=limit, padding=True, return_tensors="pt")
+        special = torch.isin(encoded["input_ids"], torch.tensor(self.tokenizer.all_special_ids))
+        return {
+            f"{name}_ids": encoded["input_ids"],
+            f"{name}_valid": encoded["attention_mask"].bool(),
+            f"{name}_special": special,
+        }
