@@ -211,3 +211,14 @@ def test_a_missing_parameter_is_told(folder: Path, tmp_path: Path) -> None:
     save_file(state, saved / "representation.safetensors")
     with pytest.raises(DupmaeError, match=r"representation\.safetensors.*projection"):
         Retriever.load(saved)
+
+
+def test_a_retriever_without_a_weight_of_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
+    saved = built(folder).save(tmp_path / "saved")
+    weights = load_file(saved / "model.safetensors")
+    save_file(
+        {name: value for name, value in weights.items() if "LayerNorm.bias" not in name or "cls" not in name},
+        saved / "model.safetensors",
+    )
+    with pytest.raises(DupmaeError, match=r"its weights lack cls\.predictions\.transform\.LayerNorm\.bias"):
+        Retriever.load(saved)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, models
-from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers import BertConfig, BertTokenizer, PreTrainedTokenizerFast
 
 from dupmae.errors import DupmaeError
 from dupmae.shards import tokenizers
@@ -78,4 +78,20 @@ def test_what_cannot_be_loaded_is_refused_on_one_line(tmp_path: Path) -> None:
     nameless = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")  # type: ignore[no-untyped-call]
     nameless.save_pretrained(tmp_path)
     with pytest.raises(DupmaeError, match="the tokenizer has no cls_token"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "unigram"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(kind: str, tmp_path: Path) -> None:
+    """The library would make one of the special tokens alone."""
+    TOKENIZERS[kind].save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(DupmaeError, match=r"the tokenizer has no vocabulary|cannot load the tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_of_special_tokens_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(tokenizers.SPECIALS))
+    BertTokenizer(vocab=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(DupmaeError, match="the tokenizer has no vocabulary"):
         load_tokenizer(tmp_path)

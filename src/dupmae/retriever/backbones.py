@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,26 +23,29 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def open_backbone(model: str) -> tuple[Backbone, bool]:
+def open_backbone(model: str, *, whole: bool = False) -> tuple[Backbone, bool]:
     """Load a masked LM or plain encoder; the flag says whether it brought its own vocabulary head.
 
+    Args:
+        whole: whether the vocabulary head has to be there too, as in a retriever.
+
     Raises:
-        DupmaeError: when nothing loadable is there, or a model of a family that is not supported.
+        DupmaeError: when nothing loadable is there, a model of a family that is not supported, or weights that are
+            not those of the configuration.
     """
     if _can_only_be_a_path(model) and not Path(model).is_dir():
         raise DupmaeError("no such model folder", where=model, fix="check the path")
-    try:
-        with silent_library():
-            kind = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
-            if kind is not None:
-                family_of(kind)
-            lm, info = _from_pretrained(model)
-            if any("lm_predictions.lm_head" in name for name in info["unexpected_keys"]):
-                # Published DeBERTa-v2 and v3 carry the newer head, while their configurations are silent about it.
-                lm, info = _from_pretrained(model, legacy=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
+    with loading(model):
+        config = PreTrainedConfig.get_config_dict(model)[0]
+        if any(isinstance(value, float) and not math.isfinite(value) for value in config.values()):
+            raise ValueError("config.json has a number that is not finite")
+        if "model_type" in config:
+            family_of(config["model_type"])
+        lm, info = _from_pretrained(model)
+        if any("lm_predictions.lm_head" in name for name in info["unexpected_keys"]):
+            # Published DeBERTa-v2 and v3 carry the newer head, while their configurations are silent about it.
+            lm, info = _from_pretrained(model, legacy=False)
+    check_weights(lm, info, model, whole=whole)
     backbone = Backbone(lm)
     dense, norm = backbone.head_parts()
     head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
@@ -49,10 +53,61 @@ def open_backbone(model: str) -> tuple[Backbone, bool]:
     return backbone, not names & set(info["missing_keys"])
 
 
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Report in one line whatever the library raises for a model that it cannot load."""
+    try:
+        with silent_library():
+            yield
+    except DupmaeError:
+        raise
+    except Exception as error:
+        # A damaged configuration fails anywhere in the library, with any kind of error.
+        reason = str(error).strip().partition("\n")[0]
+        if not isinstance(error, OSError | ValueError | RuntimeError | SafetensorError):
+            reason = f"{type(error).__name__} {reason}"
+        fix = "give a Hugging Face folder with a whole config.json and its weights"
+        raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix=fix) from None
+
+
+def check_weights(lm: Any, info: Mapping[str, Any], model: str, *, whole: bool = False) -> None:
+    """Refuse weights that are not the configuration's: the library fills gaps with random numbers and says nothing.
+
+    Args:
+        info: `missing_keys` and `unexpected_keys`, as the library's loading gives them.
+        whole: whether a missing head is refused, too; extra weights outside the encoder (a pooler, another head)
+            never are.
+
+    Raises:
+        DupmaeError: for missing or extra weights of the encoder, and for values that are not finite.
+    """
+    parts = {name for name, _ in lm.base_model.named_children()} - {"pooler"}
+
+    def of_encoder(name: str) -> bool:
+        return name.removeprefix(f"{lm.base_model_prefix}.").partition(".")[0] in parts
+
+    missing = sorted(name for name in info["missing_keys"] if whole or of_encoder(name))
+    if missing:
+        problem = f"its weights lack {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        raise DupmaeError(problem, where=model, fix="give the weights that belong to its config.json")
+    extra = sorted(name for name in info["unexpected_keys"] if of_encoder(name))
+    if extra:
+        problem = f"its weights have {extra[0]}, which config.json does not"
+        raise DupmaeError(problem, where=model, fix="give the config.json that belongs to the weights")
+    bad = next((name for name, value in lm.named_parameters() if not value.isfinite().all()), None)
+    if bad is not None:
+        raise DupmaeError(f"{bad} is not finite", where=model, fix="give weights of a training that did not diverge")
+
+
 def _from_pretrained(model: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
     """The masked LM in float32, and what was missing or left over among its weights."""
     loaded: tuple[Any, dict[str, Any]] = AutoModelForMaskedLM.from_pretrained(
-        model, output_loading_info=True, dtype=torch.float32, **settings
+        # Left open, the library asks on a terminal whether to run the code of a folder.
+        model,
+        output_loading_info=True,
+        dtype=torch.float32,
+        trust_remote_code=False,
+        **settings,
     )
     return loaded
 

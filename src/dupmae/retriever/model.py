@@ -97,9 +97,9 @@ class Retriever:
         if settings is not None:
             _warn_of_differences(path, kept, settings)
         used = settings or kept
-        backbone, _ = open_backbone(str(path))
+        backbone, _ = open_backbone(str(path), whole=True)
         untied = used.representation.tied is False
-        queries = open_backbone(str(path / QUERY_FOLDER))[0] if untied else None
+        queries = open_backbone(str(path / QUERY_FOLDER), whole=True)[0] if untied else None
         encoder = HybridEncoder(backbone, used.representation, queries)
         _load_parameters(encoder, path / PARAMETERS_FILE)
         retriever = cls(encoder, load_tokenizer(path), used, dtype=dtype)

@@ -34,12 +34,13 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     """Open the fast tokenizer of a folder, or of a name on the Hugging Face hub.
 
     Raises:
-        DupmaeError: when it cannot be loaded, is not a fast one, or lacks a token that pre-training needs.
+        DupmaeError: when it cannot be loaded, is not a fast one, has no vocabulary, or lacks a token that
+            pre-training needs.
     """
     if _is_path(name) and not Path(name).is_dir():
         raise DupmaeError("no such tokenizer folder", where=name, fix="check the path")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name))
+        tokenizer = AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
         # Whatever the library raises for a missing, damaged or unreachable name, the person's remedy is the same.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -48,6 +49,12 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         fix = "convert it to tokenizer.json, or choose another"
         raise DupmaeError("not a fast tokenizer, so its words are unknown", where=name, fix=fix)
+    # Without its vocabulary the library makes one of the special tokens alone, and every word is unknown.
+    files = tokenizer.vocab_files_names.values()
+    absent = Path(name).is_dir() and not any((Path(name) / file).is_file() for file in files)
+    if absent or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        fix = "give the model's own tokenizer.json"
+        raise DupmaeError("the tokenizer has no vocabulary", where=name, fix=fix)
     for token in ("cls_token", "pad_token", "mask_token"):
         if getattr(tokenizer, token) is None:
             raise DupmaeError(f"the tokenizer has no {token}", where=name, fix="choose a masked LM's tokenizer")

@@ -162,7 +162,7 @@ def _configuration(model: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(model)
+        return AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         fix = "give a Hugging Face folder, or the sizes as planned.layers and so on"

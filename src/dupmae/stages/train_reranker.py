@@ -23,7 +23,7 @@ from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from dupmae.files import LOG, new_folder, training_folder, write_text
 from dupmae.nn.backbone import FAMILIES
-from dupmae.retriever.backbones import resolve_dtype, silent_library
+from dupmae.retriever.backbones import check_weights, loading, resolve_dtype, silent_library
 from dupmae.settings import TrainReranker
 
 # Tokens of query and passage together: the authors' teacher.
@@ -79,23 +79,26 @@ def check_installed() -> None:
         raise DupmaeError("needs the package sentence-transformers", where="train-reranker", fix=fix) from None
 
 
-def open_teacher(model: str, length: int | None = None) -> Any:
+def open_teacher(model: str, length: int | None = None, *, trained: bool = True) -> Any:
     """A cross-encoder with one output.
 
     Args:
         length: tokens of query and passage together; none: what the folder says.
+        trained: whether the layer that gives the score has to be there; it need not where training comes next.
 
     Raises:
         DupmaeError: when none can be loaded, or the model does not take that many tokens.
     """
     from sentence_transformers import CrossEncoder
+    from transformers import AutoModelForSequenceClassification
 
-    try:
-        with silent_library():
-            teacher = CrossEncoder(model, num_labels=1, max_length=length)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DupmaeError(f"no model can be loaded: {reason}", where=model, fix="give a Hugging Face folder") from None
+    with loading(model):
+        # Once more for the names of the weights: sentence-transformers does not tell what was missing.
+        lm, info = AutoModelForSequenceClassification.from_pretrained(
+            model, num_labels=1, output_loading_info=True, trust_remote_code=False
+        )
+        check_weights(lm, info, model, whole=trained)
+        teacher = CrossEncoder(model, num_labels=1, max_length=length, trust_remote_code=False)
     longest = _longest(teacher.config)
     if length is not None and longest is not None and length > longest:
         raise DupmaeError(f"the model takes {longest} tokens", where="length", fix=f"set length={longest} or less")
@@ -144,7 +147,7 @@ def _train(
         raise DupmaeError("no query has a negative", where=settings.mined, fix="mine deeper, or with a smaller margin")
     assert settings.model is not None
     torch.manual_seed(settings.seed)
-    model = open_teacher(settings.model, settings.length or LENGTH)
+    model = open_teacher(settings.model, settings.length or LENGTH, trained=False)
     folder = training_folder(settings.out)
     last = _last_checkpoint(folder)
     if last is not None and not settings.resume:
