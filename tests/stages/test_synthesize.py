@@ -96,3 +96,15 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "20 pairs, " in capsys.readouterr().out
     assert call("synthesize", data, "--out", data) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_texts_without_spaces_give_pairs(tmp_path: Path) -> None:
+    text = "北京是中国的首都，也是全国的政治中心。这座城市有三千多年的历史。每年有数千万游客前来参观。"
+    lines = [
+        json.dumps({"_id": str(n), "title": f"北京的第{n}篇文章", "text": f"这是第{n}号文章。{text * 3}"})
+        for n in range(30)
+    ]
+    (tmp_path / "zh.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = synthesize(Synthesize(inputs=[tmp_path / "zh.jsonl"], out=tmp_path / "pairs", language="zh"))
+    assert done.without == 0
+    assert set(done.kinds) == {"title", "sentence", "crop"}

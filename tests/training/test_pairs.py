@@ -141,3 +141,10 @@ def test_given_negatives_by_id(tmp_path: Path) -> None:
     write_text(tmp_path / "triples.tsv", "q0\tc0\tc99\n")
     with pytest.raises(DupmaeError, match="unknown passage c99"):
         read_pair_data(folder, tmp_path / "triples.tsv")
+
+
+def test_bm25_without_a_word_in_common_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    data = PairData(["😀", "😀😀", "ok ok"], ["👍", "👍👍"], [[0], [1]], [[], []])
+    with caplog.at_level("WARNING", "dupmae"):
+        assert HardNegatives(data, 2).of([0, 1], [0, 1]) == [[], []]
+    assert "BM25 finds no passage for 2 of 2 queries" in caplog.text

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 
 from dupmae.corpus.sentences import split_sentences
+from dupmae.corpus.terms import single_spaced, split_words
 from dupmae.settings import Synthesize
 
 # Draws of two spans that turn out to read the same, after which a text is given up.
@@ -59,26 +60,26 @@ def make_pair(title: str, text: str, settings: Synthesize, random: Random) -> Sy
 
 def _apart(title: str, text: str) -> tuple[str, str]:
     """Title and text, single-spaced; a text that begins with its title again is what comes after it."""
-    title = " ".join(title.split())
-    words, heading = text.split(), title.split()
+    title, text = single_spaced(title), single_spaced(text)
+    words, heading = split_words(text), split_words(title)
     if heading and _same(words[: len(heading)], heading):
-        words = words[len(heading) :]
-    return title, " ".join(words)
+        text = _joined(words[len(heading) :])
+    return title, text
 
 
 def _from_title(title: str, body: str, settings: Synthesize, random: Random) -> SyntheticPair | None:
-    return _pair("title", title.split(), "", body.split(), settings)
+    return _pair("title", split_words(title), "", split_words(body), settings)
 
 
 def _from_sentence(title: str, body: str, settings: Synthesize, random: Random) -> SyntheticPair | None:
-    sentences = [words for words in map(str.split, split_sentences(body, settings.language)) if words]
-    rest = [word for sentence in sentences[1:] for word in sentence]
-    return _pair("sentence", sentences[0], title, rest, settings) if sentences else None
+    sentences = split_sentences(body, settings.language)
+    rest = split_words("".join(sentences[1:]))
+    return _pair("sentence", split_words(sentences[0]), title, rest, settings) if sentences else None
 
 
 def _from_crop(title: str, body: str, settings: Synthesize, random: Random) -> SyntheticPair | None:
     """Two spans of the body, or of the title where there is nothing else."""
-    title, words = (title, body.split()) if body else ("", title.split())
+    title, words = (title, split_words(body)) if body else ("", split_words(title))
     for _ in range(TRIES):
         query = _span(words, settings.query_words[0], settings, random)
         passage = _span(words, settings.passage_words[0], settings, random)
@@ -108,8 +109,12 @@ def _pair(kind: str, query: Words, title: str, passage: Words, settings: Synthes
     long_enough = len(query) >= settings.query_words[0] and len(passage) >= settings.passage_words[0]
     if not long_enough or _same(query, passage):
         return None
-    return SyntheticPair(kind, " ".join(query), title, " ".join(passage))
+    return SyntheticPair(kind, _joined(query), title, _joined(passage))
+
+
+def _joined(words: Words) -> str:
+    return "".join(words).strip()
 
 
 def _same(left: Words, right: Words) -> bool:
-    return " ".join(left).casefold() == " ".join(right).casefold()
+    return _joined(left).casefold() == _joined(right).casefold()

@@ -1,6 +1,6 @@
 """BM25: the lexical baseline and the source of hard negatives.
 
-Term weights and tokenisation are those of bm25s (Lucene's formula, k1 1.5, b 0.75). Scoring is one sparse
+Term weights are those of bm25s (Lucene's formula, k1 1.5, b 0.75). Scoring is one sparse
 matrix product for a block of queries: 10,000 queries a second on one core against 34,000 passages, where
 bm25s' own loop over the terms of one query reaches 1,400.
 """
@@ -13,8 +13,10 @@ from itertools import chain
 import bm25s  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
+from bm25s.tokenization import Tokenized  # type: ignore[import-untyped]
 from scipy.sparse import csr_array
 
+from dupmae.corpus.terms import terms
 from dupmae.errors import DupmaeError
 
 NO_PASSAGE = -1
@@ -27,25 +29,25 @@ BLOCK = 256
 class BM25:
     """A BM25 index over passages, held in memory.
 
-    Words are runs of two or more word characters, in lower case, without English stop words and unstemmed.
+    Words are those of `dupmae.corpus.terms`.
 
     Raises:
         DupmaeError: when no passage has a word to index.
     """
 
     def __init__(self, passages: Sequence[str]) -> None:
-        tokens = bm25s.tokenize(list(passages), stopwords="english", show_progress=False)
-        if not tokens.vocab:
+        self._vocabulary: dict[str, int] = {}
+        ids = [[self._vocabulary.setdefault(term, len(self._vocabulary)) for term in text] for text in terms(passages)]
+        if not self._vocabulary:
             raise DupmaeError("no passage has a word to index", fix="give passages with text")
         index = bm25s.BM25()
-        index.index(tokens, create_empty_token=False, show_progress=False)
+        index.index(Tokenized(ids, self._vocabulary), create_empty_token=False, show_progress=False)
         weights, numbers, offsets = (index.scores[part] for part in ("data", "indices", "indptr"))
         # All offsets of one width: scipy would copy the postings to the wider one for each product.
         self._width = np.int32 if len(weights) <= np.iinfo(np.int32).max else np.int64
-        self._vocabulary: dict[str, int] = tokens.vocab
         self._weights = csr_array(
             (weights, numbers.astype(self._width), offsets.astype(self._width)),
-            shape=(len(tokens.vocab), len(passages)),
+            shape=(len(self._vocabulary), len(passages)),
         )
 
     @property
@@ -74,8 +76,7 @@ class BM25:
 
     def _term_counts(self, queries: Sequence[str]) -> csr_array:
         """Queries as a matrix [Q, vocabulary]: how often each known word occurs."""
-        words = bm25s.tokenize(list(queries), stopwords="english", return_ids=False, show_progress=False)
-        known = [[self._vocabulary[word] for word in query if word in self._vocabulary] for query in words]
+        known = [[self._vocabulary[term] for term in query if term in self._vocabulary] for query in terms(queries)]
         columns = np.fromiter(chain.from_iterable(known), dtype=self._width)
         offsets = np.cumsum([0, *map(len, known)], dtype=self._width)
         counts = np.ones(len(columns), dtype=np.float32)

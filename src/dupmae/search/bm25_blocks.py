@@ -1,6 +1,6 @@
 """BM25 over a corpus that does not fit into memory: statistics in one pass, scores block by block in a second.
 
-The same formula, words and order as `evaluation.bm25`, whose index holds all postings. Here memory holds the queries'
+The same formula, words and order as `search.bm25`, whose index holds all postings. Here memory holds the queries'
 words and one block of passages, since a word that no query has never adds to a score.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import bm25s  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from dupmae.corpus.terms import terms
 from dupmae.search.bm25 import BLOCK, NO_PASSAGE, best
 
-# Those of bm25s, which `evaluation.bm25` takes over.
+# Those of bm25s, which `search.bm25` takes over.
 K1, B = 1.5, 0.75
 
 
@@ -25,7 +25,7 @@ class BlockedBM25:
 
     def __init__(self, queries: Sequence[str]) -> None:
         self._vocabulary: dict[str, int] = {}
-        for word in (word for query in _words(queries) for word in query):
+        for word in (word for query in terms(queries) for word in query):
             self._vocabulary.setdefault(word, len(self._vocabulary))
         self._queries = self._counts(queries)[0]
         self._documents = np.zeros(len(self._vocabulary), dtype=np.int64)
@@ -67,15 +67,10 @@ class BlockedBM25:
 
     def _counts(self, texts: Sequence[str]) -> tuple[csr_array, npt.NDArray[np.int64]]:
         """How often each word of the queries is in each text, [n, vocabulary], and the texts' lengths in words."""
-        words = _words(texts)
+        words = terms(texts)
         known = [Counter(self._vocabulary[word] for word in text if word in self._vocabulary) for text in words]
         bounds = np.cumsum([0, *map(len, known)])
         columns = np.fromiter((word for text in known for word in text), dtype=np.int64, count=bounds[-1])
         data = np.fromiter((count for text in known for count in text.values()), dtype=np.float32, count=bounds[-1])
         matrix = csr_array((data, columns, bounds), shape=(len(texts), len(self._vocabulary)))
         return matrix, np.array([len(text) for text in words], dtype=np.int64)
-
-
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    found: list[list[str]] = bm25s.tokenize(list(texts), stopwords="english", return_ids=False, show_progress=False)
-    return found

@@ -51,6 +51,9 @@ def mine(settings: Mine) -> Mined:
 
     file = settings.out / NEGATIVES
     write_mined(file, counted())
+    if settings.retriever is None and 2 * counts.count(0) > len(counts):
+        said = "BM25 finds no negative for %d of %d queries: mine with a retriever"
+        logger.warning(said, counts.count(0), len(counts))
     return Mined(file, len(counts), sum(counts), counts.count(0))
 
 

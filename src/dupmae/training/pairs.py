@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dupmae.console import logger
 from dupmae.corpus.negatives import read_negatives
 from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_training
 from dupmae.errors import DupmaeError
-from dupmae.search.bm25 import BM25
+from dupmae.search.bm25 import BM25, NO_PASSAGE
 
 MINING_BLOCK = 512
 
@@ -153,6 +154,10 @@ class HardNegatives:
         if self._bm25 is None:
             self._bm25 = BM25(self._data.passages)
         found, _ = self._bm25.search([self._data.queries[query] for query in queries], self._depth)
+        unserved = int((found[:, 0] == NO_PASSAGE).sum())
+        if 2 * unserved > len(queries) and not self._mined:
+            said = "BM25 finds no passage for %d of %d queries: random passages are their negatives"
+            logger.warning(said, unserved, len(queries))
         for query, row in zip(queries, found, strict=True):
             self._mined[query] = self._data.answers.removed(query, [int(place) for place in row if place >= 0])
 
