@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +27,7 @@ from tests.reference.tiny import tiny_folder
 from tests.stages.taught import QUERIES, data_folder, mined_file
 from tests.tiny import call
 
-pytest.importorskip("sentence_transformers")
+ListNetLoss = pytest.importorskip("sentence_transformers.cross_encoder.losses").ListNetLoss
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,28 @@ def run(start: Path, out: Path, **changes: Any) -> Taught:
         "dtype": "fp32",
     }
     return train_reranker(TrainReranker.model_validate(values | changes))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_and_ends_with_its_code(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    loss, calls = ListNetLoss.forward, []
+
+    def stops(self: Any, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+        return loss(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ListNetLoss, "forward", stops)
+        with pytest.raises(SystemExit) as stopped:
+            run(start, tmp_path / "a")
+    assert stopped.value.code == 128 + number
+    assert [path.name for path in (tmp_path / "a-training").glob("checkpoint-3")] == ["checkpoint-3"]
+    assert not (tmp_path / "a" / "cross-encoder").exists()
+    assert run(start, tmp_path / "a", resume=True).steps == 6
 
 
 def losses(out: Path) -> list[float]:

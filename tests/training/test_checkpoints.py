@@ -55,14 +55,14 @@ def test_resume_without_a_checkpoint_starts_at_the_beginning(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_saves_and_ends_with_code_0(
+def test_a_stop_signal_saves_and_ends_with_its_code(
     data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     run, before = tmp_path / "run", signal.getsignal(number)
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stopped:
         pretrain(settings(data, run, save_every=100))
-    assert stopped.value.code == 0
+    assert stopped.value.code == 128 + number
     assert [path.name for path in checkpoints.listed(run)] == ["checkpoint-3"]
     assert not (run / "encoder").exists()
     assert signal.getsignal(number) is before

@@ -84,4 +84,4 @@ def test_an_error_comes_with_the_step_that_it_is_of() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_batches_for_a_gpu_are_in_page_locked_memory() -> None:
-    assert Prefetched(Data(), pinned=True)[0]["rows"].is_pinned()
+    assert Prefetched(Data())[0]["rows"].is_pinned()

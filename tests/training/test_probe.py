@@ -11,14 +11,14 @@ import torch
 
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.metrics import evaluate
+from dupmae.evaluation.metrics import evaluate, per_query
 from dupmae.retriever.backbones import new_backbone
 from dupmae.settings import FromScratch
 from dupmae.shards.lengths import LengthIndex
 from dupmae.shards.tokenizers import train_wordpiece
 from dupmae.training import probe as module
 from dupmae.training.flops import Shape
-from dupmae.training.probe import Probe, ProbeTexts, halves, judged
+from dupmae.training.probe import Probe, ProbeTexts, halves, judged, quality
 from tests.reference.tiny import sentences
 from tests.tiny import beir_folder
 
@@ -50,7 +50,7 @@ def corpus(tokenizer: Any) -> Corpus:
 def test_halves_meet_at_the_sentence_and_share_no_token(corpus: Corpus, tokenizer: Any) -> None:
     texts = halves([corpus], tokenizer, seed=0)
     assert texts is not None
-    assert len(texts.queries) == len(texts.passages) == len(texts.qrels) == 30
+    assert len(texts.queries) == len(texts.passages) == len(texts.grades) == 30
     dot = tokenizer.convert_tokens_to_ids(".")
     whole = {tuple(ids) for ids in corpus.records}
     for query, passage in zip(texts.queries, texts.passages, strict=True):
@@ -96,10 +96,10 @@ def test_a_beir_folder_keeps_every_judged_passage(tmp_path: Path, tokenizer: Any
     texts = judged(beir_folder(tmp_path / "beir", 40), "test", tokenizer, seed=0, max_length=20)
     assert (len(texts.queries), len(texts.passages)) == (8, 12)
     assert all(len(ids) <= 20 for ids in (*texts.queries, *texts.passages))
-    for query, grades in texts.qrels.items():
-        (answer,) = grades
+    for query, grades in zip(texts.queries, texts.grades, strict=True):
+        (answer,) = grades.nonzero()[0]
         # A topic's query is its passage's first words, behind the title.
-        words, text = tokenizer.decode(texts.queries[int(query)]), tokenizer.decode(texts.passages[int(answer)])
+        words, text = tokenizer.decode(query), tokenizer.decode(texts.passages[answer])
         assert words.split()[1] in text
 
 
@@ -107,6 +107,22 @@ def test_an_unknown_split_is_told(tmp_path: Path, tokenizer: Any) -> None:
     write_beir(tmp_path / "beir", [Passage("p", "", "text")], {"q": "text"}, {"test": {"q": {"p": 1}}})
     with pytest.raises(DupmaeError, match="splits here: test"):
         judged(tmp_path / "beir", "dev", tokenizer, seed=0, max_length=20)
+
+
+def qrels_of(grades: Any) -> dict[str, dict[str, int]]:
+    return {str(row): {str(column): int(grade) for column, grade in enumerate(of)} for row, of in enumerate(grades)}
+
+
+@pytest.mark.parametrize("passages", [7, 40])
+def test_quality_is_that_of_the_metrics(passages: int) -> None:
+    random = np.random.default_rng(passages)
+    scores = random.normal(size=(50, passages)).astype(np.float32)
+    grades = random.choice([-1, 0, 1, 2, 3], size=scores.shape, p=[0.1, 0.8, 0.05, 0.03, 0.02])
+    grades[0] = 0
+    run = {str(row): {str(column): float(x) for column, x in enumerate(of)} for row, of in enumerate(scores)}
+    expected = per_query(qrels_of(grades), run, ["mrr@10", "ndcg@10"])
+    for metric, values in quality(torch.from_numpy(scores), torch.from_numpy(grades)).items():
+        assert values.tolist() == pytest.approx(list(expected[metric].values()), abs=1e-12)
 
 
 def slow(backbone: Any, texts: ProbeTexts) -> dict[str, float]:
@@ -129,7 +145,7 @@ def slow(backbone: Any, texts: ProbeTexts) -> dict[str, float]:
     return {
         f"probe_{name}_{metric}": value
         for name, run in runs.items()
-        for metric, value in evaluate(texts.qrels, run, ["mrr@10", "ndcg@10"]).items()
+        for metric, value in evaluate(qrels_of(texts.grades), run, ["mrr@10", "ndcg@10"]).items()
     }
 
 
@@ -169,7 +185,7 @@ def test_the_model_its_mode_and_the_random_state_stay(corpus: Corpus, tokenizer:
 
 
 def test_the_work_is_one_forward_pass_of_all_texts(corpus: Corpus, tokenizer: Any) -> None:
-    texts = ProbeTexts([np.arange(10)] * 2, [np.arange(10)] * 3, {})
+    texts = ProbeTexts([np.arange(10)] * 2, [np.arange(10)] * 3, np.zeros((2, 3), dtype=np.int64))
     backbone = new_backbone(FromScratch(layers=1, hidden=16, heads=2), tokenizer, 64)
     shape = Shape.of(backbone.config)
     layer = 5 * 10 * 2 * (4 * 16**2 + 2 * 16 * 64) + 5 * 4 * 16 * 10**2

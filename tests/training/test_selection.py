@@ -17,9 +17,9 @@ from dupmae.retriever.model import Retriever
 from dupmae.settings import Finetune
 from dupmae.stages.finetune import Finetuned, finetune
 from dupmae.training import selection
-from dupmae.training.pairs import FinetuningSteps
 from tests.reference.tiny import tiny_folder
 from tests.tiny import call
+from tests.training.checkpointed import at_step
 from tests.training.tuning import TEXTS, query_of, settings, write_pairs
 
 CLS = {"kind": "cls", "dimensions": 32, "normalize": True, "part_weights": [20, 1]}
@@ -85,15 +85,12 @@ def test_the_best_weights_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_stopped_run_keeps_the_same(folder: Path, whole: Finetuned, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped after its best weights were written and before the checkpoint that would have known of them."""
-    read = FinetuningSteps.__getitem__
 
-    def stops(self: FinetuningSteps, step: int) -> dict[str, torch.Tensor]:
-        if step == 5:
-            raise KeyboardInterrupt
-        return read(self, step)
+    def stop() -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(FinetuningSteps, "__getitem__", stops)
+        at_step(patched, 5, stop)
         with pytest.raises(KeyboardInterrupt):
             finetune(chosen(folder, "stopped"))
     resumed = finetune(chosen(folder, "stopped", resume=True))

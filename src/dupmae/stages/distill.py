@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from dupmae.stages.finetune import Finetuned
 from dupmae.training import processes
 from dupmae.training.loop import Plan
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData
+from dupmae.training.prefetch import Prefetched
 from dupmae.training.run import parameter_groups, steps_within, train
 
 # What the authors give InfoNCE beside a divergence that is a mean over queries and passages.
@@ -55,12 +56,14 @@ def distill(settings: Distill) -> Finetuned:
     if settings.dropout is not None:
         set_dropout(encoder, settings.dropout)
     negatives = HardNegatives(judged.pairs, settings.negative_depth)
+    # Batches are made by a thread, and a tokenizer serves one at a time.
+    tokenizer = copy.deepcopy(retriever.tokenizer)
 
     def data(steps: int) -> DistillationSteps:
         return DistillationSteps(
             judged,
             negatives,
-            retriever.tokenizer,
+            tokenizer,
             steps=steps,
             batch_size=settings.batch_size,
             per_query=settings.negatives,
@@ -74,7 +77,7 @@ def distill(settings: Distill) -> Finetuned:
     steps = _steps(settings, model, data, plan)
     if processes.rank() == 0:
         logger.info(f"distilling for {steps:,} steps on {len(judged.pairs.queries):,} queries")
-    log = train(model, data, plan, steps=steps)
+    log = train(model, lambda steps: Prefetched(data(steps)), plan, steps=steps)
     if processes.rank() == 0:
         Retriever(encoder, retriever.tokenizer, kept).save(settings.out)
     processes.join().wait_for_everyone()
@@ -115,18 +118,14 @@ class DistillationSteps(FinetuningSteps):
         super().__init__(judged.pairs, *arguments, **options)
         self._scores = judged.scores
 
-    def part(self, step: int, part: int, parts: int) -> dict[str, Tensor] | None:
+    def _item(
+        self, queries: list[int], drawn: list[list[int]], passages: list[int], columns: list[int], start: int
+    ) -> dict[str, Tensor]:
         """As for fine-tuning, with `group`, `teacher` and `group_valid` of its queries."""
-        item = super().part(step, part, parts)
-        if item is None:
-            return None
-        queries = self._queries(step)
-        drawn = self._passages(step, queries)
-        rows = np.array_split(np.arange(len(queries)), parts)[part]
-        groups = [self._judged(queries[row], drawn[row]) for row in rows]
-        # A part's passages stand rank by rank: all positives, all first negatives, and so on.
-        places = torch.arange(len(rows))[:, None] + len(rows) * torch.arange(1 + self._per_query)
-        item["group"] = item["start"] + places
+        item = super()._item(queries, drawn, passages, columns, start)
+        groups = [self._judged(*pair) for pair in zip(queries, drawn, strict=True)]
+        # A part's passages stand rank by rank.
+        item["group"] = start + torch.arange(len(passages)).view(-1, len(queries)).T
         item["teacher"] = torch.tensor([[score or 0.0 for score in group] for group in groups])
         item["group_valid"] = torch.tensor([[score is not None for score in group] for group in groups])
         return item
@@ -161,7 +160,8 @@ def _steps(settings: Distill, model: DistillationObjective, data: Any, plan: Pla
     if settings.minutes is None:
         raise DupmaeError("none of steps, epochs, minutes is given", where="distill", fix="set one, e.g. epochs=4")
     described = settings.model_dump(mode="json", include={"batch_size", "negatives", "chunk_size", "loss", "dtype"})
-    return steps_within(settings.minutes, model, data, plan, described | {"retriever": str(settings.retriever)})
+    described |= {"retriever": str(settings.retriever)}
+    return steps_within(settings.minutes, model, lambda steps: Prefetched(data(steps)), plan, described)
 
 
 def _plan(settings: Distill, weights: Mapping[str, float]) -> Plan:

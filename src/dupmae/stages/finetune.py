@@ -28,6 +28,7 @@ from dupmae.training import processes
 from dupmae.training.calibration import calibrate, idf_weights, weigh_parts
 from dupmae.training.loop import Plan
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
+from dupmae.training.prefetch import Prefetched
 from dupmae.training.remining import Positions, ReminingSteps, mine_again
 from dupmae.training.run import parameter_groups, steps_within, train
 from dupmae.training.selection import Selection
@@ -82,12 +83,14 @@ def finetune(settings: Finetune) -> Finetuned:
     _check(settings, encoder)
     dtype = resolve_dtype(settings.dtype)
     negatives = HardNegatives(pairs, settings.negative_depth)
+    # Batches are made by a thread, and a tokenizer serves one at a time.
+    own_tokenizer = copy.deepcopy(tokenizer)
 
     def data(steps: int, batch_size: int = settings.batch_size) -> FinetuningSteps:
         return FinetuningSteps(
             pairs,
             negatives,
-            tokenizer,
+            own_tokenizer,
             steps=steps,
             batch_size=batch_size,
             per_query=settings.negatives,
@@ -140,11 +143,11 @@ def _refreshing(
     encoder: HybridEncoder,
     tokenizer: Any,
     plan: Plan,
-) -> Callable[[int], FinetuningSteps | ReminingSteps]:
-    """The batches of training: as they are, or with negatives that are mined anew as it goes."""
+) -> Callable[[int], Prefetched | ReminingSteps]:
+    """The batches of training, made ahead: as they are, or with negatives that are mined anew as it goes."""
     every = settings.remine_every
     if every is None:
-        return data
+        return lambda steps: Prefetched(data(steps))
 
     def mine() -> Positions:
         training = encoder.training
@@ -240,7 +243,8 @@ def _steps(settings: Finetune, model: ContrastiveObjective, data: Callable[[int]
         problem = "neither steps nor minutes nor epochs is given"
         raise DupmaeError(problem, where="finetune", fix="set one, e.g. minutes=5")
     apart = {"out", "data", "mined", "split", "model", "minutes", "steps", "epochs", "seed", "resume", "save_every"}
-    return steps_within(settings.minutes, model, data, plan, settings.model_dump(mode="json", exclude=apart))
+    described = settings.model_dump(mode="json", exclude=apart)
+    return steps_within(settings.minutes, model, lambda steps: Prefetched(data(steps)), plan, described)
 
 
 def _plan(settings: Finetune, pairs: PairData) -> Plan:

@@ -19,7 +19,7 @@ from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.nn.unified import TERM, UnifiedObjective
-from dupmae.retriever.backbones import device, name_of, new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.retriever.backbones import name_of, new_backbone, open_backbone, resolve_dtype, silent_library
 from dupmae.settings import Pretrain
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.shards.folder import Shards
@@ -101,8 +101,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     if processes.rank() == 0:
         told = f"{records:,} records" + ("" if paired is None else f" and {paired.queries:,} queries with passages")
         logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {told}")
-    pinned = device().type == "cuda"
-    log = train(model, lambda steps: Prefetched(data(steps), pinned=pinned), plan, steps=steps)
+    log = train(model, lambda steps: Prefetched(data(steps)), plan, steps=steps)
     encoder = settings.out / ENCODER
     _export(model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)

@@ -25,6 +25,7 @@ from dupmae.files import LOG, new_folder, training_folder, write_text
 from dupmae.nn.backbone import FAMILIES
 from dupmae.retriever.backbones import check_weights, loading, resolve_dtype, silent_library
 from dupmae.settings import TrainReranker
+from dupmae.training.stopping import StopSignals
 
 # Tokens of query and passage together: the authors' teacher.
 LENGTH = 200
@@ -49,6 +50,7 @@ def train_reranker(settings: TrainReranker) -> Taught:
     Raises:
         DupmaeError: when sentence-transformers is missing, for data that cannot be read, unknown ids, blank
             passages, and scores that are not finite.
+        SystemExit: with code 143 after SIGTERM and 130 after Ctrl-C, when a checkpoint is written.
     """
     check_installed()
     data = open_training(settings.data, settings.split)
@@ -174,14 +176,19 @@ def _fit(settings: TrainReranker, model: Any, groups: Any, folder: Path, last: P
     loss = ListNetLoss(model, mini_batch_size=-1)
     trainer = CrossEncoderTrainer(model=model, args=_arguments(settings, folder), train_dataset=groups, loss=loss)
     trainer.remove_callback(PrinterCallback)
-    with progress("teaching", None, "steps") as bar:
+    with progress("training", None, "steps") as bar, StopSignals() as signals:
 
-        class Shown(TrainerCallback):
-            def on_step_end(self, *_: Any, **__: Any) -> None:
+        class BetweenSteps(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 bar.advance()
+                if signals.asked:
+                    control.should_save = control.should_training_stop = True
 
-        trainer.add_callback(Shown())
+        trainer.add_callback(BetweenSteps())
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        if signals.asked:
+            logger.warning(f"stopped at step {trainer.state.global_step:,}, checkpoint saved: --resume goes on from it")
+            raise SystemExit(signals.exit_code)
     return trainer.state
 
 

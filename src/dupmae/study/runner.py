@@ -47,7 +47,7 @@ def study(settings: Study, recipe: Path | None = None) -> Done:
 
     Raises:
         DupmaeError: for settings that a stage refuses, before any cell is run, and whatever a stage raises.
-        SystemExit: with code 0, after SIGTERM or Ctrl-C; the same command goes on.
+        SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C; the same command goes on.
     """
     if processes.count() > 1:
         raise DupmaeError("works in one process only", where="study", fix="start it without torchrun")

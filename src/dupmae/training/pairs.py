@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,7 @@ from dupmae.corpus.negatives import read_negatives
 from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_training
 from dupmae.errors import DupmaeError
 from dupmae.search.bm25 import BM25, NO_PASSAGE
+from dupmae.shards.permutation import permuted
 
 MINING_BLOCK = 512
 
@@ -138,8 +139,8 @@ class HardNegatives:
         """Take other candidates for every query from now on, best first."""
         self._fresh = mined
 
-    def of(self, queries: Sequence[int], upcoming: Sequence[int]) -> list[list[int]]:
-        """Candidates per query, best first; `upcoming` are queries worth mining in the same call."""
+    def of(self, queries: Sequence[int], upcoming: Iterable[int]) -> list[list[int]]:
+        """Candidates per query, best first; `upcoming` are queries worth mining in the same call, read if any is."""
         if self._fresh is not None:
             return [self._fresh[query] for query in queries]
         missing = [query for query in queries if not self._data.negatives[query] and query not in self._mined]
@@ -202,14 +203,18 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
 
     def _queries(self, step: int) -> list[int]:
         """Queries of a step: epochs are fresh permutations cut into whole batches."""
-        epoch, place = divmod(step, self.per_epoch)
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.data.queries))
-        return [int(query) for query in order[place * self.batch_size : (place + 1) * self.batch_size]]
+        epoch, batch = divmod(step, self.per_epoch)
+        return self._shuffled(epoch, batch * self.batch_size, (batch + 1) * self.batch_size)
 
     def last_queries(self, count: int) -> list[int]:
         """The last `count` queries of the first epoch: training has not seen them unless it went through it all."""
-        order = np.random.default_rng([self._seed, 0]).permutation(len(self.data.queries))
-        return [int(query) for query in order[-count:]]
+        total = len(self.data.queries)
+        return self._shuffled(0, max(0, total - count), total)
+
+    def _shuffled(self, epoch: int, start: int, end: int) -> list[int]:
+        """The queries at places `start` to `end` of an epoch's order, which is never held as a whole."""
+        places = permuted(np.arange(start, end), len(self.data.queries), (self._seed, epoch))
+        return [int(place) for place in places]
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         item = self.part(step, 0, 1)
@@ -227,11 +232,23 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         columns = [place for of in by_part for place in of]
         start = sum(len(of) for of in by_part[:part])
         own = [queries[row] for row in rows[part]]
-        targets = start + np.arange(len(own))
-        item = self._tokens([self.data.queries[query] for query in own], 0, "query")
-        item |= self._tokens([self.data.passages[place] for place in by_part[part]], 1, "passage")
+        return self._item(own, [drawn[row] for row in rows[part]], by_part[part], columns, start)
+
+    def _item(
+        self, queries: list[int], drawn: list[list[int]], passages: list[int], columns: list[int], start: int
+    ) -> dict[str, Tensor]:
+        """The item of a part.
+
+        Args:
+            drawn: the passages of each query, its positive first.
+            passages: those of the part, rank by rank: all positives, all first negatives, and so on.
+            columns: the passages of all parts, `start` the place of the part's first one among them.
+        """
+        targets = start + np.arange(len(queries))
+        item = self._tokens([self.data.queries[query] for query in queries], 0, "query")
+        item |= self._tokens([self.data.passages[place] for place in passages], 1, "passage")
         item["targets"], item["start"] = torch.from_numpy(targets), torch.tensor(start)
-        item["ignored"] = torch.from_numpy(self._ignored(own, targets, columns))
+        item["ignored"] = torch.from_numpy(self._ignored(queries, targets, columns))
         return item
 
     def _passages(self, step: int, queries: list[int]) -> list[list[int]]:
@@ -240,7 +257,7 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         drawn = [[int(random.choice(self.data.positives[query]))] for query in queries]
         if self._per_query:
             ahead = range(step, min(self.steps, step + -(-MINING_BLOCK // self.batch_size)))
-            candidates = self._negatives.of(queries, [query for later in ahead for query in self._queries(later)])
+            candidates = self._negatives.of(queries, (query for later in ahead for query in self._queries(later)))
             for passages, found in zip(drawn, candidates, strict=True):
                 passages += self._sample(found, random)
         return drawn

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from dupmae.retriever.backbones import device
+
 Item = dict[str, Tensor]
 # Step, part, and how many parts.
 Key = tuple[int, int, int]
@@ -29,14 +31,12 @@ class Prefetched:
 
     A step ends with a wait for the GPU, so that without this the GPU would then wait for the next batch. A batch is a
     function of its step: nothing of this has to be kept for a resumed run. All are made by one thread, since a
-    tokenizer serves one at a time; what it needs must not change in the course of the run.
-
-    Args:
-        pinned: whether tensors are put into page-locked memory, which a GPU copies from on its own.
+    tokenizer serves one at a time; what it needs must not change in the course of the run. For a GPU tensors are put
+    into page-locked memory, which it copies from on its own.
     """
 
-    def __init__(self, data: Batches, *, pinned: bool = False) -> None:
-        self._data, self._pinned = data, pinned
+    def __init__(self, data: Batches) -> None:
+        self._data, self._pinned = data, device().type == "cuda"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._asked: dict[Key, Future[Item | None]] = {}
 

@@ -23,7 +23,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from dupmae.corpus.judged_split import load_split
-from dupmae.evaluation.metrics import Qrels, Run, evaluate
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.vocabulary import vocabulary_max
 from dupmae.retriever.backbones import device
@@ -37,7 +36,6 @@ HALF_TOKENS, TEXT_TOKENS = 64, 128
 FEWEST = 8
 TOP_K = 384
 DEPTH = 10
-METRICS = ("mrr@10", "ndcg@10")
 BATCH_TOKENS = 4096
 STREAM = 7
 SENTENCE_ENDS = frozenset(".!?。！？")
@@ -48,11 +46,16 @@ Record = tuple[NDArray[np.int32], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ProbeTexts:
-    """Token ids of queries and passages, specials included; qrels name both by their place."""
+    """What a probe reads and how it is judged.
+
+    Attributes:
+        queries, passages: token ids, specials included.
+        grades: int [Q, P], the relevance of each passage for each query; 0: none.
+    """
 
     queries: list[Ids]
     passages: list[Ids]
-    qrels: Qrels
+    grades: NDArray[np.int64]
 
 
 def halves(corpora: Sequence[Records], tokenizer: Any, seed: int) -> ProbeTexts | None:
@@ -71,7 +74,7 @@ def halves(corpora: Sequence[Records], tokenizer: Any, seed: int) -> ProbeTexts 
         kept = HALF_TOKENS - 2
         queries.append(np.concatenate([ids[:1], ids[max(1, cut - kept) : cut], ids[-1:]]))
         passages.append(np.concatenate([ids[:1], ids[cut : min(cut + kept, len(ids) - 1)], ids[-1:]]))
-    return ProbeTexts(queries, passages, {str(place): {str(place): 1} for place in range(len(queries))})
+    return ProbeTexts(queries, passages, np.eye(len(queries), dtype=np.int64))
 
 
 def _chosen(corpora: Sequence[Records], seed: int) -> list[Record]:
@@ -111,16 +114,17 @@ def judged(folder: Path, split: str, tokenizer: Any, seed: int, max_length: int)
     others = [place for place in random.permutation(len(passages)) if passages[place].id not in relevant]
     room = set(others[: max(0, PASSAGES - len(relevant))])
     kept = [passage for place, passage in enumerate(passages) if passage.id in relevant or place in room]
-    place_of = {passage.id: str(place) for place, passage in enumerate(kept)}
+    place_of = {passage.id: place for place, passage in enumerate(kept)}
 
     def tokens(texts: list[str]) -> list[Ids]:
         rows = tokenizer(texts, truncation=True, max_length=min(TEXT_TOKENS, max_length))["input_ids"]
         return [np.asarray(row) for row in rows]
 
-    renamed = {
-        str(place): {place_of[name]: grade for name, grade in qrels[query].items()} for place, query in enumerate(names)
-    }
-    return ProbeTexts(tokens([queries[name] for name in names]), tokens([passage.content for passage in kept]), renamed)
+    grades = np.zeros((len(names), len(kept)), dtype=np.int64)
+    for row, query in enumerate(names):
+        for name, grade in qrels[query].items():
+            grades[row, place_of[name]] = grade
+    return ProbeTexts(tokens([queries[name] for name in names]), tokens([passage.content for passage in kept]), grades)
 
 
 class _Reader(nn.Module):
@@ -176,16 +180,16 @@ class Probe:
         dense = _in_order([(rows, cls) for rows, cls, _ in passages])
         sparse = vstack([_largest(words) for _, _, words in passages]).tocsr()
         sparse = sparse[np.argsort(np.concatenate([rows for rows, _, _ in passages]))]
-        runs: dict[str, Run] = {"cls": {}, "bow": {}}
+        sums: dict[str, float] = {}
         for rows, cls, words in self._read(weights, self._texts.queries):
             by_words = torch.from_numpy((sparse @ words.T.cpu().numpy()).T)
+            grades = torch.from_numpy(self._texts.grades[rows])
             for name, scores in (("cls", (cls @ dense.T).cpu()), ("bow", by_words)):
-                best = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
-                for row, values, places in zip(rows, best.values.tolist(), best.indices.tolist(), strict=True):
-                    runs[name][str(row)] = dict(zip(map(str, places), values, strict=True))
-        figures = {name: evaluate(self._texts.qrels, run, METRICS) for name, run in runs.items()}
+                for metric, values in quality(scores, grades).items():
+                    label = f"probe_{name}_{metric}"
+                    sums[label] = sums.get(label, 0.0) + float(values.sum())
         # Processes may differ in the last digit, but must not differ on whether to stop.
-        return agreed({f"probe_{name}_{metric}": v for name, found in figures.items() for metric, v in found.items()})
+        return agreed({label: value / len(self._texts.queries) for label, value in sums.items()})
 
     def _weights(self) -> dict[str, Tensor]:
         """The present weights, whole and cast, tied ones once."""
@@ -209,6 +213,22 @@ class Probe:
             special = torch.isin(ids, self._special)
             cls, words = functional_call(self._reader, weights, (ids.to(where), valid.to(where), special.to(where)))
             yield rows, cls, words
+
+
+def quality(scores: Tensor, grades: Tensor) -> dict[str, Tensor]:
+    """MRR@10 and nDCG@10 of each query, float64 [Q], with linear gain; 0 where no passage is relevant.
+
+    Args:
+        scores, grades: [Q, P]; grades below 1 are no relevance.
+    """
+    depth = min(DEPTH, scores.shape[1])
+    gains = grades.clamp(min=0).double()
+    ranked = gains.gather(1, scores.topk(depth, dim=1).indices)
+    ranks = torch.arange(1, depth + 1, dtype=torch.float64)
+    discounts = torch.log2(ranks + 1)
+    ideal = (gains.topk(depth, dim=1).values / discounts).sum(1)
+    ndcg = (ranked / discounts).sum(1) / ideal.where(ideal > 0, 1.0)
+    return {"mrr@10": ((ranked > 0) / ranks).amax(1), "ndcg@10": ndcg}
 
 
 def _in_order(parts: list[tuple[Ids, Tensor]]) -> Tensor:

@@ -22,6 +22,7 @@ from dupmae.retriever.model import Retriever
 from dupmae.training import checkpoints, processes
 from dupmae.training.candidates import NOTHING, RetrieverRanker, best_negatives
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData
+from dupmae.training.prefetch import Prefetched
 
 Positions = NDArray[np.int32]
 
@@ -48,6 +49,7 @@ class ReminingSteps:
     ) -> None:
         self._steps, self._negatives, self._mine = steps, negatives, mine
         self._every, self._folder, self._block = every, folder, 0
+        self._batches = Prefetched(steps)
         if processes.rank() == 0 and not (resume and checkpoints.listed(folder)):
             for file in folder.glob("negatives-*.npy"):
                 file.unlink()
@@ -62,7 +64,9 @@ class ReminingSteps:
         if step // self._every != self._block:
             self._block = step // self._every
             self._refresh(self._block * self._every)
-        return self._steps.part(step, part, parts)
+            # The batch that was made ahead has negatives of the block before.
+            self._batches = Prefetched(self._steps)
+        return self._batches.part(step, part, parts)
 
     def _refresh(self, step: int) -> None:
         file = self._folder / f"negatives-{step}.npy"

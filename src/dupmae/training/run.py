@@ -55,7 +55,7 @@ def train(model: nn.Module, data: Callable[[int], Steps], plan: Plan, *, steps: 
 
     Raises:
         DupmaeError: when training diverges, or `out` holds another run's checkpoints.
-        SystemExit: with code 0, after SIGTERM or Ctrl-C and a checkpoint.
+        SystemExit: with code 143 after SIGTERM and 130 after Ctrl-C, when a checkpoint is written.
     """
     folder, state = _start(plan, model)
     loop = Loop(model, data(steps), plan, steps)
@@ -98,7 +98,7 @@ def _run(loop: Loop, lines: Lines, followed: bool) -> None:
                 lambda: (signals.asked, plan.save_every is None and time.monotonic() - loop.saved > SAVE_SECONDS)
             )
             if stop:
-                _leave(loop, followed=loop.done == before)
+                _leave(loop, signals.exit_code, followed=loop.done == before)
             bar.advance()
             ended = _follow(loop, lines, bar)
             due_save |= ended or old or (plan.save_every is not None and loop.done % plan.save_every == 0)
@@ -126,7 +126,7 @@ def _log(loop: Loop, lines: Lines) -> Line:
     return line
 
 
-def _leave(loop: Loop, *, followed: bool) -> NoReturn:
+def _leave(loop: Loop, exit_code: int, *, followed: bool) -> NoReturn:
     """Save at once and end: what is due after the step may take long, and is done when the run is resumed."""
     if loop.done > loop.saved_step and not loop.diverging:
         loop.save(followed=followed)
@@ -134,7 +134,7 @@ def _leave(loop: Loop, *, followed: bool) -> NoReturn:
         kept = "checkpoint saved" if loop.done == loop.saved_step else "the checkpoint before it stays"
         told = f"{kept}: --resume goes on from it" if loop.saved_step else "before the first checkpoint"
         logger.warning(f"stopped at step {loop.done:,} of {loop.steps:,}, {told}")
-    raise SystemExit(0)
+    raise SystemExit(exit_code)
 
 
 def _start(plan: Plan, model: nn.Module) -> tuple[Path | None, dict[str, Any]]:

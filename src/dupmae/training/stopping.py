@@ -17,10 +17,15 @@ class StopSignals:
 
     Args:
         wanted: whether there is anything to be done before the end; if not, signals do what they always do.
+
+    Attributes:
+        exit_code: what a shell reports of a program that the signal ended: 143 after SIGTERM, 130 after Ctrl-C.
     """
 
     def __init__(self, wanted: bool = True) -> None:
         self.asked, self._wanted = False, wanted
+        # One process of several may be told by another that got SIGTERM.
+        self.exit_code = 128 + signal.SIGTERM
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
@@ -37,6 +42,6 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.asked:
-            self.asked, self._since = True, now
+            self.asked, self._since, self.exit_code = True, now, 128 + number
         elif number == signal.SIGINT and now - self._since > REPEAT_SECONDS:
             raise KeyboardInterrupt
