@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dupmae.report.markup import markdown_table
+from dupmae.report.tables import Table, markdown
 
 Runs = list[dict[str, Any]]
 STEP_GOAL, RATIO_GOALS, MEMORY_GOAL, MLM_GOAL = 0.95, {"bf16": 2.0, "fp32": 1.4}, 1 / 3, 1.5
@@ -26,7 +26,7 @@ def between(page: str, begin: str, end: str, text: str) -> str:
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
-    return markdown_table([head, ["---"] * len(head), *rows])
+    return markdown(Table(head, rows, names=len(head)), escaped=False)
 
 
 def spread(times: dict[str, float], digits: int = 2) -> str:

@@ -25,14 +25,19 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     beir_folder(Path("mine"), 20)
     tiny_retriever(Path("first"))
     tiny_retriever(Path("second"), "cls")
-    (commands,) = blocks("bash")
-    for line in commands.splitlines():
+    for line in "".join(blocks("bash")).splitlines():
         assert call(*shlex.split(line)[1:], "--quiet") == 0, capsys.readouterr().err
     table = PAGE.split("| file |")[1].split("\n\n")[0]
-    named = set(re.findall(r"`([\w.-]+\.(?:html|json|md|tex|png)|bm25/)`", table))
+    named = set(re.findall(r"`([\w.-]+\.(?:html|json|md|png)|bm25/)`", table))
     assert {path.name + "/" * path.is_dir() for path in Path("comparison").iterdir()} == named
-    found = json.loads(Path("comparison/comparison.json").read_text())
-    assert {"systems", "differences", "quoted", "moved", "values"} <= found.keys()
+    found = json.loads(Path("comparison/report.json").read_text())
+    (row,) = re.findall(r"^\| `report.json` \| (.*) \|$", PAGE, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) <= found.keys()
+    named = json.loads(Path("named/report.json").read_text())["systems"]
+    assert {name: system["label"] for name, system in named.items()} == {
+        "plain": "no pre-training",
+        "pretrained": "pretrained",
+    }
     assert f"the `movers` ({Compare(inputs=[Path('a')]).movers})" in PAGE
     capsys.readouterr()
     (python,) = blocks("python")

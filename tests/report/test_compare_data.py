@@ -73,9 +73,9 @@ def test_results_of_a_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     words = [tmp_path / part / "data" for part in ("dense", "sparse")]
     assert call("compare", *words, "--bm25", "--json", "--quiet") == 0
     found = json.loads(capsys.readouterr().out)
-    assert [system["name"] for system in found["systems"]] == ["BM25", "dense", "sparse"]
+    assert list(found["systems"]) == ["bm25", "dense", "sparse"]
     assert found["metrics"] == ["ndcg@10", "recall@100"]
-    assert found["systems"][0]["metrics"]["ndcg@10"] == 1.0
+    assert found["systems"]["bm25"]["ndcg@10"] == 1.0
     written = json.loads((words[0] / "metrics.json").read_text())
-    assert found["systems"][1]["metrics"] == written["metrics"]
+    assert written["metrics"].items() <= found["systems"]["dense"].items()
     assert {move["text"] for move in found["moved"]} <= set(TOPICS)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dupmae.evaluation.benchmarks.beir_sets import FORUMS, SETS
 from dupmae.evaluation.significance import holm
 from dupmae.files import write_json
-from dupmae.report.overview import Overview, average, compare_sets
-from dupmae.report.overview_tables import head, notes, rows
-from dupmae.report.quoted import quoted
+from dupmae.report.overview import average, compare_sets
 from dupmae.settings import Compare
 from tests.report.compared import data_folder, ranked_at, write_result
 from tests.tiny import call
@@ -40,26 +36,6 @@ def test_forums_count_as_one_set() -> None:
     assert average(values) == pytest.approx((0.6 + 0.2 + 0.4) / 3)
 
 
-def test_papers_are_quoted_on_all_forums_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve forums with the official counts are the papers' one set, and count in the papers' average."""
-    one = compare_sets(Compare(inputs=[folder / "a", folder / "b"])).sets["one"]
-    scifact = quoted({"scifact"}, SETS["scifact"].queries, SETS["scifact"].documents)[1]
-    sets = {f"cqadupstack/{name}": replace(one, queries=f.queries, corpus=f.documents) for name, f in FORUMS.items()}
-    whole = Overview("ndcg@10", {"scifact": replace(one, quoted=scifact), **sets}, [], {})
-    monkeypatch.setattr(Overview, "values", lambda self, system: dict.fromkeys(self.sets, 0.25))
-    table = dict(rows(whole))
-    place = head(whole).index("RetroMAE, quoted") - 1
-    assert list(table) == ["scifact", *sets, "cqadupstack", "Average"]
-    shown = [table[name][place].text for name in ("scifact", "cqadupstack/gis", "cqadupstack")]
-    assert shown == ["0.653", "–", "0.317"]
-    assert table["Average"][place].text == f"{(0.653 + 0.317) / 2:.3f}"
-    assert [cell.text for cell in table["cqadupstack"][:2]] == ["0.2500", "0.2500"]
-    assert "RetroMAE-2 (DupMAE)" in notes(whole)[-1]
-    # Without one of them nothing is quoted.
-    part = replace(whole, sets={name: found for name, found in whole.sets.items() if name != "cqadupstack/gis"})
-    assert dict(rows(part))["cqadupstack"][place].text == dict(rows(part))["Average"][place].text == "–"
-
-
 def test_holm_is_over_all_pairs_of_all_sets(folder: Path) -> None:
     found = compare_sets(Compare(inputs=[folder / "a", folder / "b"], bm25=True))
     pairs = [pair for one in found.sets.values() for pair in one.differences]
@@ -76,14 +52,13 @@ def test_every_format(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert "b against a: +0.2812 on average; significantly better on 0 of 2 sets, worse on 0" in told
     assert {path.name for path in out.iterdir()} == {
-        "report.html", "comparison.json", "tables.md", "tables.tex", "sets.png", "one", "cqadupstack",
+        "report.html", "report.json", "report.md", "report.png", "one", "cqadupstack",
     }  # fmt: skip
     assert (out / "cqadupstack" / "two" / "report.html").is_file()
-    assert json.loads((out / "comparison.json").read_text())["average"] == {"a": 0.59375, "b": 0.875}
-    markdown, latex, page = ((out / f"{name}").read_text() for name in ("tables.md", "tables.tex", "report.html"))
+    assert json.loads((out / "report.json").read_text())["average"] == {"a": 0.59375, "b": 0.875}
+    markdown, page = ((out / f"{name}").read_text() for name in ("report.md", "report.html"))
     assert "| cqadupstack/two | 0.5000 | **1.0000** |" in markdown
     assert "| Average | 0.5938 | **0.8750** |" in markdown
-    assert r"one & 0.6875 & \textbf{0.7500} \\" in latex
     assert '<a href="cqadupstack/two/report.html">cqadupstack/two</a>' in page
 
 
@@ -92,7 +67,7 @@ def test_what_does_not_fit_is_refused(folder: Path, capsys: pytest.CaptureFixtur
         assert call("compare", *words, "--quiet") == 2
         return capsys.readouterr().err
 
-    assert "a/one: is of one data set, others are of several" in line(folder / "b", folder / "a" / "one")
+    assert "a/one/metrics.json: is of one data set, others are of several" in line(folder / "b", folder / "a" / "one")
     assert "data: one folder for several data sets" in line(folder / "a", folder / "b", "--data", folder / "data")
     for name in ("c", "e"):
         write_json(folder / name / "metrics.json", {"sets": {"../one": {}}})

@@ -14,29 +14,16 @@ def compare(settings: Compare) -> Outcome:
     """Several systems on the same queries, of one data set or of several."""
     if settings.out is not None:
         check_folder(settings.out, replaced=False)
-    from dupmae.report.comparison import compare as compare_set
-    from dupmae.report.overview import compare_sets, several_sets
-    from dupmae.report.overview_writing import shown, write_overview
-    from dupmae.report.terminal import terminal
-    from dupmae.report.writing import write_comparison
+    from dupmae.stages.compare import compared
 
-    told: dict[str, str] = {}
-    if several_sets(settings.inputs):
-        overview = compare_sets(settings)
-        result, text = overview.as_dict(), shown(overview)
-        if settings.out is not None:
-            told = write_overview(settings.out, overview)
-    else:
-        comparison, bm25 = compare_set(settings)
-        result, text = comparison.as_dict(), terminal(comparison)
-        if settings.out is not None:
-            told = write_comparison(settings.out, comparison, bm25)
+    found = compared(settings)
+    inputs = settings.inputs if isinstance(settings.inputs, list) else settings.inputs.values()
     if settings.out is None:
-        after = command_line("compare", *settings.inputs, "--out", "OUT")
-        return Outcome({**result, "next": after}, f"{text}\n\nnext: {after}")
+        after = command_line("compare", *inputs, "--out", "OUT")
+        return Outcome({**found.report, "next": after}, f"{found.text}\n\nnext: {after}")
     again = () if settings.bm25 else ("--bm25",)
-    after = command_line("compare", *settings.inputs, "MORE", *again, "--out", settings.out)
-    return Outcome({**result, "next": after}, f"{text}\n\n{wrote(settings.out, told, after)}")
+    after = command_line("compare", *inputs, "MORE", *again, "--out", settings.out)
+    return Outcome({**found.report, "next": after}, f"{found.text}\n\n{wrote(settings.out, found.written, after)}")
 
 
 COMMANDS = (

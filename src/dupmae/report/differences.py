@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from dupmae.evaluation.significance import holm, mean_interval, paired_randomiza
 # Two sums of the same numbers in another order differ by less than this; two ranks differ by more.
 TIE = 1e-9
 SIGNIFICANT = 0.05
-TESTS: dict[str, Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], float]] = {
+Array = npt.NDArray[np.float64]
+TESTS: dict[str, Callable[[Array, Array], float]] = {
     "randomization": paired_randomization,
     "t-test": paired_t_test,
 }
@@ -72,16 +73,17 @@ def differences(values: Values, *, baseline: str | None = None, test: str = "ran
         baseline: the name of the system that all others are compared with; None: every pair.
         test: a key of `TESTS`.
     """
-    arrays = {name: _array(found, next(iter(values.values()))) for name, found in values.items()}
-    p_values = {
-        f"{index}": TESTS[test](arrays[system], arrays[other])
-        for index, (system, other) in enumerate(pairs(list(values), baseline))
-    }
-    corrected = holm(p_values)
-    return [
-        _difference(system, other, arrays[system] - arrays[other], p_values[f"{index}"], corrected[f"{index}"])
-        for index, (system, other) in enumerate(pairs(list(values), baseline))
-    ]
+    order = list(next(iter(values.values())))
+    arrays = {name: np.array([found[query] for query in order]) for name, found in values.items()}
+    return corrected(
+        [_difference(one, other, arrays[one], arrays[other], test) for one, other in pairs(list(values), baseline)]
+    )
+
+
+def corrected(pairs: Sequence[Difference]) -> list[Difference]:
+    """The same pairs with their p-values corrected by Holm's method over all of them."""
+    p_values = holm({str(place): pair.p for place, pair in enumerate(pairs)})
+    return [replace(pair, corrected=p) for pair, p in zip(pairs, p_values.values(), strict=True)]
 
 
 def pairs(names: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:
@@ -91,15 +93,12 @@ def pairs(names: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:
     return [(name, baseline) for name in names if name != baseline]
 
 
-def _array(found: Mapping[str, float], order: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    return np.array([found[query] for query in order])
-
-
-def _difference(system: str, other: str, by_query: npt.NDArray[np.float64], p: float, corrected: float) -> Difference:
+def _difference(system: str, other: str, ours: Array, theirs: Array, test: str) -> Difference:
+    p, by_query = TESTS[test](ours, theirs), ours - theirs
     wins, losses = int((by_query > TIE).sum()), int((by_query < -TIE).sum())
     low, high = mean_interval(by_query)
     ties = len(by_query) - wins - losses
-    return Difference(system, other, float(by_query.mean()), low, high, p, corrected, wins, ties, losses)
+    return Difference(system, other, float(by_query.mean()), low, high, p, p, wins, ties, losses)
 
 
 def moved(system: Mapping[str, float], other: Mapping[str, float], count: int) -> list[tuple[str, float]]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.evaluation.runs import METRICS_FILE
-from dupmae.evaluation.significance import holm
 from dupmae.files import read_json
-from dupmae.report.comparison import Comparison, compare
-from dupmae.report.quoted import Quoted, quoted
-from dupmae.report.results import Result, read_names
+from dupmae.report.comparison import Comparison, System, compare
+from dupmae.report.differences import corrected
+from dupmae.report.results import Inputs, Result, named
+from dupmae.report.tables import Cell, Table
+from dupmae.report.text import counted, metric_name, score_text
 from dupmae.settings import Compare
+
+AVERAGE = "Average"
 
 
 @dataclass(frozen=True)
@@ -35,59 +38,79 @@ class Overview:
     bm25: dict[str, Result]
 
     @property
-    def systems(self) -> dict[str, str]:
-        """Letter -> name."""
-        return {system.letter: system.name for system in next(iter(self.sets.values())).systems}
-
-    @property
-    def collections(self) -> dict[str, list[str]]:
-        """Collection -> its sets: the forums of cqadupstack are one, every other set is one by itself."""
-        found: dict[str, list[str]] = {}
-        for name in self.sets:
-            found.setdefault(collection_of(name), []).append(name)
-        return found
-
-    @property
-    def lines(self) -> dict[str, list[Quoted]]:
-        """Collection -> what papers report on it, of the metric; of forums only on all of them together."""
-        found = {}
-        for name, sets in self.collections.items():
-            parts = [self.sets[one] for one in sets]
-            lines = parts[0].quoted
-            if sets != [name]:
-                _, lines = quoted({name}, sum(one.queries for one in parts), sum(one.corpus for one in parts))
-            found[name] = [line for line in lines if self.metric in line.metrics]
-        return found
-
-    @property
-    def quoted(self) -> list[str]:
-        """Labels of the papers' systems that have a number of this metric on one of the collections."""
-        return list(dict.fromkeys(line.label for lines in self.lines.values() for line in lines))
+    def systems(self) -> dict[str, System]:
+        """Letter -> system, as on the first set."""
+        return {system.letter: system for system in next(iter(self.sets.values())).systems}
 
     def values(self, system: str) -> dict[str, float]:
-        """Set -> value of a system measured here."""
-        return {
-            name: next(one.metrics[self.metric] for one in found.systems if one.name == system)
-            for name, found in self.sets.items()
-        }
+        """Set -> value of a system."""
+        return {name: found.system(system).metrics[self.metric] for name, found in self.sets.items()}
 
-    def quoted_values(self, label: str) -> dict[str, float]:
-        """Collection -> value of a paper's system, of those that it has a number for."""
-        return {
-            name: line.metrics[self.metric]
-            for name, lines in self.lines.items()
-            for line in lines
-            if line.label == label
-        }
+    def table(self, link: str = "") -> Table:
+        """A row for each set, one more for each collection of several, the average last.
+
+        Args:
+            link: file in the folder of each set that its name leads to; "": none.
+        """
+        values = {system.name: self.values(system.name) for system in self.systems.values()}
+        means = {system: by_collection(found) for system, found in values.items()}
+        rows: list[list[Cell]] = []
+        for collection in dict.fromkeys(map(collection_of, self.sets)):
+            names = [name for name in self.sets if collection_of(name) == collection]
+            for name in names:
+                first = Cell(name, link=f"{name}/{link}" if link else "")
+                rows.append([first, *_row({s: found[name] for s, found in values.items()}, self.sets[name])])
+            if len(names) > 1:
+                rows.append([Cell(collection), *_row({system: found[collection] for system, found in means.items()})])
+        rows.append([Cell(AVERAGE), *_row({system: average(found) for system, found in values.items()})])
+        head = ["", *(f"{letter} {system.label}" for letter, system in self.systems.items())]
+        return Table(head, rows, strong=frozenset([len(rows) - 1]))
+
+    def notes(self) -> list[str]:
+        """What a reader must know to read the table rightly."""
+        one = next(iter(self.sets.values()))
+        told = [
+            f"{metric_name(self.metric)} on {len(self.sets)} data sets; forums of one collection count as one in "
+            "the average, by their mean, which is not tested.",
+            f"Letters behind a value: significantly better than those systems on that set ({one.test}, two-sided, "
+            f"p < 0.05 after Holm's correction over {counted(one.tests, 'comparison')}). The average is not tested.",
+        ]
+        if self.left_out:
+            told.append(f"Left out, since not every result has them: {', '.join(self.left_out)}.")
+        return told
+
+    def outcome(self) -> list[str]:
+        """One plain sentence for each pair of systems."""
+        better: dict[tuple[str, str], list[str | None]] = {}
+        for found in self.sets.values():
+            for pair in found.differences:
+                better.setdefault((pair.system, pair.other), []).append(pair.better)
+        labels = {system.name: system.label for system in self.systems.values()}
+        return [
+            f"{labels[system]} against {labels[other]}: "
+            f"{average(self.values(system)) - average(self.values(other)):+.4f} on average; significantly better on "
+            f"{winners.count(system)} of {len(self.sets)} sets, worse on {winners.count(other)}, not to be told apart "
+            f"on {winners.count(None)}."
+            for (system, other), winners in better.items()
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "metric": self.metric,
-            "average": {name: average(self.values(name)) for name in self.systems.values()},
+            "average": {system.name: average(self.values(system.name)) for system in self.systems.values()},
             "left_out": self.left_out,
             "sets": {name: found.as_dict() for name, found in self.sets.items()},
         }
+
+
+def _row(values: Mapping[str, float], comparison: Comparison | None = None) -> list[Cell]:
+    """Cells of the systems, with the letters of those that each is significantly better than where that was tested."""
+    best = max(values.values())
+    return [
+        Cell(score_text(value), value == best, "" if comparison is None else comparison.better_than(system))
+        for system, value in values.items()
+    ]
 
 
 def collection_of(name: str) -> str:
@@ -113,13 +136,14 @@ def average(values: Mapping[str, float]) -> float:
     return math.fsum(means.values()) / len(means)
 
 
-def several_sets(files: Sequence[Path]) -> bool:
+def several_sets(inputs: Inputs) -> bool:
     """Whether results are each of several data sets.
 
     Raises:
         DupmaeError: when some are and some are not, or one cannot be read.
     """
-    found = [read_json(_file(file)) for file in files]
+    files = list(named(inputs).values())
+    found = [read_json(file) for file in files]
     several = [isinstance(result, dict) and isinstance(result.get("sets"), dict) for result in found]
     if any(several) and not all(several):
         where = files[several.index(False)]
@@ -134,47 +158,38 @@ def compare_sets(settings: Compare) -> Overview:
     Raises:
         DupmaeError: when they share no data set, and as `compare`.
     """
-    if settings.data is not None:
-        fix = "leave it out: each result says where its data is"
-        raise DupmaeError("one folder for several data sets", where="data", fix=fix)
-    files = [_file(file) for file in settings.inputs]
-    found = [list(read_json(file)["sets"]) for file in files]
+    for name in ("data", "index"):
+        if getattr(settings, name) is not None:
+            fix = "leave it out: each result says where its data is"
+            raise DupmaeError("one folder for several data sets", where=name, fix=fix)
+    files = named(settings.inputs)
+    found = [list(read_json(file)["sets"]) for file in files.values()]
     shared = [name for name in found[0] if all(name in names for names in found)]
     if not shared:
         raise DupmaeError("the results share no data set", where="inputs", fix="compare results of the same sets")
     # Names become folders of the output.
     outside = next((name for name in shared if name.startswith("/") or ".." in Path(name).parts), None)
     if outside is not None:
-        raise DupmaeError(f"a data set called {outside!r}", where=files[0], fix="evaluate again")
+        where = next(iter(files.values()))
+        raise DupmaeError(f"a data set called {outside!r}", where=where, fix="evaluate again")
     left_out = sorted({name for names in found for name in names} - set(shared))
     if left_out:
         logger.warning("left out, since not every result has them: %s", ", ".join(left_out))
-    names = read_names(files, settings.names)
     sets, bm25 = {}, {}
     for name in shared:
-        inputs = [file.parent / name for file in files]
+        inputs = {system: file.parent / name for system, file in files.items()}
         out = None if settings.out is None else settings.out / name
-        sets[name], own = compare(settings.model_copy(update={"inputs": inputs, "names": names, "out": out}))
+        sets[name], _, own = compare(settings.model_copy(update={"inputs": inputs, "out": out}))
         if own is not None:
             bm25[name] = own
     return Overview(next(iter(sets.values())).metric, _corrected(sets), left_out, bm25)
 
 
-def _file(given: Path) -> Path:
-    return given / METRICS_FILE if given.is_dir() else given
-
-
 def _corrected(sets: Mapping[str, Comparison]) -> dict[str, Comparison]:
     """The comparisons with their p-values corrected for all pairs of all sets."""
-    raw = {f"{name} {place}": pair.p for name, one in sets.items() for place, pair in enumerate(one.differences)}
-    corrected = holm(raw)
+    pairs = corrected([pair for one in sets.values() for pair in one.differences])
+    left = iter(pairs)
     return {
-        name: replace(
-            one,
-            tests=len(raw),
-            differences=[
-                replace(pair, corrected=corrected[f"{name} {place}"]) for place, pair in enumerate(one.differences)
-            ],
-        )
+        name: replace(one, tests=len(pairs), differences=list(islice(left, len(one.differences))))
         for name, one in sets.items()
     }

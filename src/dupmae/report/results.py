@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ MOST = 26
 SAME = 1e-9
 FIX = "name a metrics.json that `dupmae evaluate` wrote"
 SAME_FIX = "compare results of the same data and queries"
+Inputs = Mapping[str, Path] | Sequence[Path]
+"""metrics.json files or their folders, by name or in a list."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Result:
         queries: how many were judged; corpus: how many passages or documents were ranked.
         fingerprint: SHA-256 of the data's files; empty where none were written.
         settings: those that it was measured with.
+        queries_per_second: encoding and ranking together; None where it was not measured.
+        index_bytes: of the part of the index that was searched; None where there was none.
         values: metric -> query id -> value, where they were written beside it.
         run: the rankings, where they are held; they are read from the file otherwise.
     """
@@ -51,6 +56,8 @@ class Result:
     fingerprint: dict[str, str] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
     values: Values | None = field(repr=False)
+    queries_per_second: float | None = None
+    index_bytes: float | None = None
     run: Run | None = field(default=None, repr=False)
 
     @property
@@ -63,42 +70,35 @@ class Result:
         return self.run if self.run is not None else read_run(self.run_file, queries)
 
 
-def read_results(files: Sequence[Path], names: Sequence[str] = ()) -> list[Result]:
+def read_results(inputs: Inputs) -> list[Result]:
     """Read results and check that they are of the same data.
 
-    Args:
-        files: metrics.json files, or their folders.
-        names: what to call the systems; none: what tells their files apart.
-
     Raises:
-        DupmaeError: for a file that is no result, too many of them, the same one twice, names that do not fit,
-            or results of other data, splits or queries.
+        DupmaeError: for a file that is no result, too many of them, the same one twice, or results of other data,
+            splits or queries.
     """
-    files = [file / METRICS_FILE if file.is_dir() else file for file in files]
-    names = read_names(files, names)
-    results = [_read(file, name) for file, name in zip(files, names, strict=True)]
+    results = [_read(file, name) for name, file in named(inputs).items()]
     for result in results[1:]:
         _check_same(results[0], result)
     return results
 
 
-def read_names(files: Sequence[Path], names: Sequence[str] = ()) -> list[str]:
-    """What to call each result: the names given, or what tells the files apart.
+def named(inputs: Inputs) -> dict[str, Path]:
+    """The metrics.json of each result by the system's name: the one given, or what tells the files apart.
 
     Raises:
-        DupmaeError: for a file that is named twice, too many of them, or names that do not fit.
+        DupmaeError: for a file that is named twice, or too many of them.
     """
+    given = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+    files = [file / METRICS_FILE if file.is_dir() else file for file in given]
     resolved = [file.resolve() for file in files]
     twice = next((file for place, file in enumerate(resolved) if file in resolved[:place]), None)
     if twice is not None:
         raise DupmaeError("is named twice", where=twice, fix="name each result once")
     if len(files) >= MOST:
         raise DupmaeError(f"{len(files)} results, {MOST - 1} are the most", where="inputs", fix="compare fewer at once")
-    names = names or _names(resolved)
-    if len(names) != len(files) or len(set(names)) != len(names):
-        problem = f"{len(set(names))} different names for {len(files)} results"
-        raise DupmaeError(problem, where="names", fix="give each result a name of its own")
-    return list(names)
+    names = inputs if isinstance(inputs, Mapping) else _names(resolved)
+    return dict(zip(names, files, strict=True))
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -106,12 +106,8 @@ def _names(files: Sequence[Path]) -> list[str]:
     parts = [file.parts[:-1] if file.name == METRICS_FILE else (*file.parts[:-1], file.stem) for file in files]
     while len({part[-1] for part in parts}) == 1 and len(parts) > 1 and min(map(len, parts)) > 1:
         parts = [part[:-1] for part in parts]
-    names = ["/".join(part[-1:]) for part in parts]
-    depth = 1
-    while len(set(names)) < len(names):
-        depth += 1
-        names = ["/".join(part[-depth:]) for part in parts]
-    return names
+    ends = (["/".join(part[-depth:]) for part in parts] for depth in itertools.count(1))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def _read(file: Path, name: str) -> Result:
@@ -132,6 +128,8 @@ def _read(file: Path, name: str) -> Result:
             fingerprint=dict(found.get("data", {})),
             settings=settings,
             values=_values(file),
+            queries_per_second=_number(found.get("queries_per_second")),
+            index_bytes=_number(found.get("index_bytes")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         raise DupmaeError("not a result with queries and a corpus", where=file, fix=FIX) from None
@@ -142,6 +140,10 @@ def _read(file: Path, name: str) -> Result:
         check_values(result, result.values, file.with_name(PER_QUERY_FILE))
     _check_files(file, found.get(FILES, {}))
     return result
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _check_files(file: Path, written: dict[str, str]) -> None:
@@ -240,4 +242,6 @@ def as_written(result: Result) -> dict[str, Any]:
         "counts": {"queries": result.queries, "documents": result.corpus},
         **({"data": result.fingerprint} if result.fingerprint else {}),
         "settings": {**result.settings, "data": str(result.data)},
+        **({"queries_per_second": result.queries_per_second} if result.queries_per_second else {}),
+        **({"index_bytes": result.index_bytes} if result.index_bytes else {}),
     }

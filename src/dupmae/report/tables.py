@@ -1,131 +1,121 @@
-"""What the tables of a comparison say, whatever they are written in: rows, notes, the outcome in sentences."""
+"""Tables: one structure, shown in the terminal, as Markdown, and by the templates as HTML."""
 
 from __future__ import annotations
 
+import io
+import re
+import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dupmae.report.comparison import Comparison
-from dupmae.report.differences import Difference
-from dupmae.report.summary import p_text
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
-METRIC_NAMES = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "map": "MAP", "precision": "P"}
-DIFFERENCE_COLUMNS = ("Difference", "95% interval", "p", "p (Holm)", "Win / tie / loss")
+from dupmae.report.text import one_line
+
+# In a file or a pipe no width is known: wide enough that no table is folded.
+WIDTH = 160
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of the table.
+    """One value of a table.
 
     Attributes:
-        text: the value, or a dash.
-        best: whether it is the highest of the systems measured here; quoted values are out of this race.
+        best: whether it is the highest of those it is held against.
         marks: letters of the systems that this one is significantly better than.
+        link: address of a page on it, relative to the table's page.
     """
 
     text: str
     best: bool = False
     marks: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One system of the table.
+class Table:
+    """Rows of cells below a head; a text alone is a cell without marks.
 
     Attributes:
-        letter: "" for a quoted line.
-        source: number of the paper in `sources`, from 1; None when it was measured.
+        title: a line above the table.
+        names: how many columns, from the first, hold names and not numbers.
+        strong: positions of the rows that stand out.
     """
 
-    letter: str
-    name: str
-    cells: list[Cell]
-    source: int | None = None
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+    title: str = ""
+    names: int = 1
+    strong: frozenset[int] = frozenset()
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """Every entry as a cell."""
+        return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
 
 
-def metric_name(metric: str) -> str:
-    """ndcg@10 as it is written in papers: nDCG@10."""
-    name, at, k = metric.partition("@")
-    return f"{METRIC_NAMES.get(name, name)}{at}{k}"
+def markdown(table: Table, *, escaped: bool = True) -> str:
+    """The table as Markdown: the best in bold, marks raised.
 
-
-def rows(comparison: Comparison) -> list[Row]:
-    """Every system in the order given, then the papers' lines."""
-    best = {metric: max(system.metrics[metric] for system in comparison.systems) for metric in comparison.metrics}
-    found = []
-    for system in comparison.systems:
-        cells = [
-            Cell(
-                f"{system.metrics[metric]:.4f}",
-                system.metrics[metric] == best[metric],
-                comparison.better_than(system.name) if metric == comparison.metric else "",
-            )
-            for metric in comparison.metrics
-        ]
-        found.append(Row(system.letter, system.name, cells))
-    known = sources(comparison)
-    for line in comparison.quoted:
-        # As many digits as the paper prints.
-        cells = [Cell(str(line.metrics[metric]) if metric in line.metrics else "–") for metric in comparison.metrics]
-        found.append(Row("", line.label, cells, known.index(line.source) + 1))
-    return found
-
-
-def sources(comparison: Comparison) -> list[str]:
-    """The papers' tables that lines are quoted from, in the order they come up."""
-    return list(dict.fromkeys(line.source for line in comparison.quoted))
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader must know to read the tables rightly."""
-    corrected = _counted(comparison.tests, "comparison")
-    told = [
-        f"{comparison.queries:,} queries, {comparison.corpus:,} passages of {comparison.data} ({comparison.split}).",
-        f"Letters: significantly better than those systems on {metric_name(comparison.metric)} "
-        f"({comparison.test}, two-sided, p < 0.05 after Holm's correction over {corrected}).",
-    ]
-    if comparison.quoted:
-        told.append(
-            "Quoted lines are the papers' own numbers on the same data set, with models and training of their own: "
-            "they were not measured here and nothing is tested against them."
-        )
-        told += [f"[{number}] {source}." for number, source in enumerate(sources(comparison), 1)]
-    return told
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def outcome(comparison: Comparison) -> list[str]:
-    """One plain sentence for each pair."""
-    name = metric_name(comparison.metric)
-    lines = []
-    for pair in comparison.differences:
-        verdict = "is better than" if pair.mean > 0 else "is worse than"
-        if not pair.significant:
-            verdict = "cannot be told apart from"
+    Args:
+        escaped: whether signs that Markdown reads as markup stand for themselves.
+    """
+    write = _escaped if escaped else str
+    lines = [list(map(write, table.head)), ["---" if i < table.names else "---:" for i in range(len(table.head))]]
+    for row in table.cells:
+        texts = [f"**{write(cell.text)}**" if cell.best else write(cell.text) for cell in row]
         lines.append(
-            f"{pair.system} {verdict} {pair.other} on {name}: {pair.mean:+.4f}, corrected p "
-            f"{_relation(pair.corrected)}; better on {_counted_queries(pair.wins)}, equal on {pair.ties:,}, "
-            f"worse on {pair.losses:,}."
+            [f"{text} <sup>{cell.marks}</sup>" if cell.marks else text for text, cell in zip(texts, row, strict=True)]
         )
-    return lines
+    title = [f"{write(table.title)}:", ""] if table.title else []
+    return "\n".join([*title, *(f"| {' | '.join(line)} |" for line in lines)])
 
 
-def _counted_queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count:,} queries"
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", one_line(text))
 
 
-def _relation(p: float) -> str:
-    return p_text(p) if p < 0.001 else f"= {p_text(p)}"
+def markdown_list(lines: Sequence[str]) -> str:
+    """Sentences as a list."""
+    return "\n".join(f"- {_escaped(line)}" for line in lines)
 
 
-def difference_cells(pair: Difference) -> list[str]:
-    """The entries of a pair under `DIFFERENCE_COLUMNS`."""
-    return [
-        f"{pair.mean:+.4f}",
-        f"{pair.low:+.4f} to {pair.high:+.4f}",
-        p_text(pair.p),
-        p_text(pair.corrected),
-        f"{pair.wins:,} / {pair.ties:,} / {pair.losses:,}",
-    ]
+def terminal(tables: Sequence[Table], sentences: Sequence[str], notes: Sequence[str]) -> str:
+    """Tables, what they say in sentences, and notes, as standard output can show them.
+
+    Colours and the window's width are those of a terminal; in a file or a pipe there are none.
+    """
+    shown = sys.stdout.isatty()
+    width = shutil.get_terminal_size((WIDTH, 24)).columns if shown else WIDTH
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=shown, width=width)
+    for table in tables:
+        console.print(_rich(table))
+    for line in sentences:
+        console.print(Text(one_line(line)))
+    console.print()
+    for line in notes:
+        console.print(Text(one_line(line), style="dim"))
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+def _rich(table: Table) -> RichTable:
+    title = Text(one_line(table.title)) if table.title else None
+    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for place, column in enumerate(table.head):
+        # Values with marks keep their digits below each other when they begin on the left.
+        right = place >= table.names and not any(row[place].marks or row[place].best for row in table.cells)
+        made.add_column(Text(one_line(column)), justify="right" if right else "left", no_wrap=place >= table.names)
+    for place, row in enumerate(table.cells):
+        made.add_row(*map(_rich_cell, row), style="bold" if place in table.strong else "")
+    return made
+
+
+def _rich_cell(cell: Cell) -> Text:
+    text = Text(one_line(cell.text), style="bold" if cell.best else "")
+    marks = ("*" if cell.best else " ") if cell.marks or cell.best else ""
+    return text.append(marks + (f" {cell.marks}" if cell.marks else ""))

@@ -13,11 +13,15 @@ from dupmae.settings.base import Settings
 class Compare(Settings):
     """`dupmae compare`: several systems on the same queries."""
 
-    inputs: list[Path] = Field(min_length=1, description="metrics.json files by evaluate, or their folders")
-    out: Path | None = Field(None, description="folder for report.html, tables and pictures; none: only shown")
+    inputs: dict[str, Path] | list[Path] = Field(
+        min_length=1,
+        description="metrics.json files by evaluate, or their folders; as NAME: FOLDER pairs, or as a list, whose "
+        "systems are called by what tells the paths apart",
+    )
+    labels: dict[str, str] = Field({}, description="what people read for a system's name; none: the name")
+    out: Path | None = Field(None, description="folder for the report; none: only shown")
     data: Path | None = Field(None, description="folder of the data; none: the one that the results name")
     bm25: bool = Field(False, description="rank with BM25, too, as the first system")
-    names: list[str] = Field([], description="what to call the systems; none: what tells their paths apart")
     metric: str | None = Field(
         None, description="metric that is compared; none: the main one of the suite, or the first"
     )
@@ -26,3 +30,12 @@ class Compare(Settings):
     )
     test: Literal["randomization", "t-test"] = Field("randomization", description="paired test of the differences")
     movers: int = Field(5, ge=0, description="queries to show of each pair's largest gains, and of its largest losses")
+    logs: dict[str, Path] = Field(
+        {}, description="log.jsonl files or their folders by the name of the training, whose curves are drawn"
+    )
+    index: Path | None = Field(None, description="index folder that example searches are made in; none: no examples")
+    examples: int = Field(10, ge=0, description="test queries drawn at random for the example searches")
+    seed: int = Field(0, ge=0, description="of the drawing of examples")
+    chain: Path | None = Field(
+        None, description="folder of a chain whose stages' time, memory and settings are shown; none: not shown"
+    )

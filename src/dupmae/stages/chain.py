@@ -41,12 +41,13 @@ STAGES = {
     "distill": ("Distill", "dupmae.stages.distill", "distill"),
     "index": ("Index", "dupmae.stages.index", "build"),
     "evaluate": ("Evaluate", "dupmae.stages.evaluate", "evaluate_retriever"),
+    "compare": ("Compare", "dupmae.stages.compare", "compare"),
     "suite": ("EvaluateSuite", "dupmae.evaluation.benchmarks.suite", "evaluate_suite"),
 }
 # Settings that are texts and may name a folder all the same.
 NAMES_OR_FOLDERS = ("model", "tokenizer")
 # What changes neither a stage's result nor what it reads.
-WITHOUT_EFFECT = {"out", "resume"}
+WITHOUT_EFFECT = {"out", "resume", "chain"}
 
 
 class _Template(string.Template):
@@ -250,7 +251,7 @@ def _inputs(settings: Settings) -> Iterator[Path]:
         if isinstance(value, Settings):
             yield from _inputs(value)
             continue
-        entries = value if isinstance(value, list) else [value]
+        entries = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
         if name not in WITHOUT_EFFECT:
             for entry in entries:
                 if isinstance(entry, Path) or (name in NAMES_OR_FOLDERS and isinstance(entry, str)):

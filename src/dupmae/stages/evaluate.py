@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
     The passages are indexed in a temporary folder, so memory holds their texts and not their vectors.
 
     Returns:
-        metrics; counts of queries, passages and judgements; retriever (SHA-256 of its files); settings.
+        metrics; counts of queries, passages and judgements; queries_per_second (encoding and search), index_bytes;
+        retriever (SHA-256 of its files); settings.
 
     Raises:
         DupmaeError: for data or a retriever that cannot be read, a depth that the metrics cannot be
@@ -45,12 +47,17 @@ def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
     logger.info(f"ranking {len(passages):,} passages for {len(queries):,} queries")
     with tempfile.TemporaryDirectory(prefix="dupmae-") as scratch:
         index = index_passages(Path(scratch) / "index", retriever, passages, batch_tokens=settings.batch_tokens)
+        start = time.perf_counter()
         run = rank(index, retriever, queries, settings.depth)
+        speed = len(run) / (time.perf_counter() - start)
+        index_bytes = index.size_bytes("hybrid")
         del index  # unmapped before its files go, which some systems insist on
     counts = {"queries": len(queries), "passages": len(passages), "judgements": sum(map(len, qrels.values()))}
     result = {
         "metrics": score_run(qrels, run),
         "counts": counts,
+        "queries_per_second": round(speed, 1),
+        "index_bytes": index_bytes,
         "retriever": retriever.fingerprint(),
         "settings": settings.model_dump(mode="json"),
     }
