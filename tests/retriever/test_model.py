@@ -206,6 +206,7 @@ def test_a_damaged_file_is_told(folder: Path, tmp_path: Path, name: str) -> None
 
 def test_a_missing_parameter_is_told(folder: Path, tmp_path: Path) -> None:
     saved = built(folder).save(tmp_path / "saved")
+    (saved / ".dupmae").unlink()
     state = load_file(saved / "representation.safetensors")
     del state["projection.weight"]
     save_file(state, saved / "representation.safetensors")
@@ -215,10 +216,22 @@ def test_a_missing_parameter_is_told(folder: Path, tmp_path: Path) -> None:
 
 def test_a_retriever_without_a_weight_of_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
     saved = built(folder).save(tmp_path / "saved")
+    (saved / ".dupmae").unlink()
     weights = load_file(saved / "model.safetensors")
     save_file(
         {name: value for name, value in weights.items() if "LayerNorm.bias" not in name or "cls" not in name},
         saved / "model.safetensors",
     )
     with pytest.raises(DupmaeError, match=r"its weights lack cls\.predictions\.transform\.LayerNorm\.bias"):
+        Retriever.load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "representation.safetensors", "tokenizer.json"])
+def test_a_single_flipped_bit_is_noticed(folder: Path, tmp_path: Path, name: str) -> None:
+    saved = built(folder).save(tmp_path / "saved")
+    file = saved / name
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DupmaeError, match=f"{name}: is not what was written"):
         Retriever.load(saved)

@@ -109,6 +109,7 @@ def test_a_changed_retriever_is_refused(run: Path, tmp_path: Path, name: str) ->
         file.write_text(file.read_text().replace('"query_length": 16', '"query_length": 8'))
     elif name == "tokenizer.json":
         shutil.copy(other.folder / name, tmp_path / "run" / "retriever" / name)
+        (tmp_path / "run" / "retriever" / ".dupmae").unlink()
     else:
         shutil.rmtree(tmp_path / "run" / "retriever")
         shutil.copytree(other.folder, tmp_path / "run" / "retriever")

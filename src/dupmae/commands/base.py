@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dupmae.errors import DupmaeError
-from dupmae.files import MARKER
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -89,18 +86,6 @@ def recipe_word(file: Path | None) -> str:
     if file is None:
         return "RECIPE"
     return file.stem if file.parent == RECIPES else str(file)
-
-
-def check_folder(out: Path, *, replaced: bool) -> None:
-    """Refuse before the work what writing would refuse after it.
-
-    Args:
-        replaced: whether the stage writes the folder as a whole, which it does not do over other people's files.
-    """
-    if out.exists() and not out.is_dir():
-        raise DupmaeError("is a file, a folder is to be written", where=out, fix="choose another name")
-    if replaced and out.is_dir() and any(out.iterdir()) and not (out / MARKER).exists():
-        raise DupmaeError("holds files of something else", where=out, fix="choose a new folder or empty this one")
 
 
 def last(log: list[dict[str, float]]) -> dict[str, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
+from dupmae.commands.base import Command, Outcome, command_line, written
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import EvaluateSuite, PlanSuite
@@ -16,7 +17,7 @@ def evaluate(settings: EvaluateSuite) -> Outcome:
     from dupmae.evaluation.benchmarks.suite_results import out_folder
 
     out = out_folder(settings)
-    check_folder(out, replaced=False)
+    check_folder(out)
     from dupmae.evaluation.benchmarks.suite import evaluate_suite
 
     result = evaluate_suite(settings)

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, recipe_word, written, wrote
+from dupmae.commands.base import Command, Outcome, command_line, recipe_word, written, wrote
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Chain, Quickstart
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def quickstart(settings: Quickstart) -> Outcome:
     """The whole line on the documentation of the installed packages."""
-    check_folder(settings.out, replaced=False)
+    check_folder(settings.out)
     from dupmae.report.run_report import format_table
     from dupmae.stages.quickstart import quickstart as run
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, wrote
+from dupmae.commands.base import Command, Outcome, command_line, wrote
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Compare
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def compare(settings: Compare) -> Outcome:
     """Several systems on the same queries, of one data set or of several."""
     if settings.out is not None:
-        check_folder(settings.out, replaced=False)
+        check_folder(settings.out)
     from dupmae.stages.compare import compared
 
     found = compared(settings)

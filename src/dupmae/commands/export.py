@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
+from dupmae.commands.base import Command, Outcome, command_line, written
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Export
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def export(settings: Export) -> Outcome:
     """A retriever as a folder for other people and tools."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "a retriever")
     from dupmae.stages.export import ONNX_FOLDER
     from dupmae.stages.export import export as run
 

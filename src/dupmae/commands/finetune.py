@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from dupmae.commands.base import (
     Command,
     Outcome,
-    check_folder,
     command_line,
     index_line,
     last,
@@ -16,7 +15,7 @@ from dupmae.commands.base import (
     metric_rows,
     written,
 )
-from dupmae.files import LOG, training_folder
+from dupmae.files import LOG, check_folder, training_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Distill, Finetune, Mine, Rerank, TrainReranker
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 def finetune(settings: Finetune) -> Outcome:
     """An encoder and pairs to a retriever."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "a retriever")
     from dupmae.stages.finetune import finetune as run
 
     done = run(settings)
@@ -65,7 +64,7 @@ def train_reranker(settings: TrainReranker) -> Outcome:
 
 def distill(settings: Distill) -> Outcome:
     """A retriever and a teacher's scores to a better retriever."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "a retriever")
     from dupmae.stages.distill import distill as run
 
     done = run(settings)

@@ -10,7 +10,6 @@ from dupmae.commands import benchmarks as suites
 from dupmae.commands.base import (
     Command,
     Outcome,
-    check_folder,
     command_line,
     index_line,
     last,
@@ -18,7 +17,7 @@ from dupmae.commands.base import (
     recipe_word,
     written,
 )
-from dupmae.files import LOG, TRAINING
+from dupmae.files import LOG, TRAINING, check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Plan, Prepare, Pretrain, Report
@@ -30,7 +29,7 @@ RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id dupmae"
 
 def prepare(settings: Prepare) -> Outcome:
     """Raw text to shards."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "shards")
     from dupmae.stages.prepare import prepare as run
 
     done = run(settings)
@@ -51,7 +50,7 @@ def _is_model(tokenizer: str | None) -> bool:
 
 def pretrain(settings: Pretrain) -> Outcome:
     """Shards to an encoder."""
-    check_folder(settings.out, replaced=False)
+    check_folder(settings.out)
     from dupmae.stages.pretrain import pretrain as run
 
     done = run(settings)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dupmae.commands import benchmarks as suites
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, metric_rows, written
+from dupmae.commands.base import Command, Outcome, command_line, metric_rows, written
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.search.engine import Hit
@@ -21,7 +22,7 @@ SHOWN_WORDS = 8
 
 def index(settings: Index) -> Outcome:
     """A retriever and a corpus to a searchable folder."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "an index")
     from dupmae.report.summary import bytes_text
     from dupmae.stages.index import build
 
@@ -45,7 +46,7 @@ def search(options: argparse.Namespace) -> Outcome:
 
 def evaluate(settings: Evaluate) -> Outcome:
     """Metrics of a retriever on judged queries."""
-    check_folder(settings.out, replaced=False)
+    check_folder(settings.out)
     from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE
     from dupmae.stages.evaluate import evaluate_retriever
 

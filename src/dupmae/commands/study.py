@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, recipe_word, written
+from dupmae.commands.base import Command, Outcome, command_line, recipe_word, written
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Study
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def study(settings: Study, file: Path | None) -> Outcome:
     """The cells of a study that are not finished, and what all of them show."""
-    check_folder(settings.out, replaced=False)
+    check_folder(settings.out)
     from dupmae.study.runner import study as run
 
     done = run(settings, file)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dupmae.commands.base import Command, Outcome, check_folder, command_line, written
+from dupmae.commands.base import Command, Outcome, command_line, written
+from dupmae.files import check_folder
 
 if TYPE_CHECKING:
     from dupmae.settings import Synthesize
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def synthesize(settings: Synthesize) -> Outcome:
     """Text without labels to training pairs."""
-    check_folder(settings.out, replaced=True)
+    check_folder(settings.out, "a corpus")
     from dupmae.stages.synthesize import synthesize as run
 
     done = run(settings)

@@ -212,7 +212,7 @@ def write_beir(
     Raises:
         DupmaeError: when the file system refuses.
     """
-    with new_folder(folder) as out:
+    with new_folder(folder, "a corpus") as out:
         corpus = ({"_id": passage.id, "title": passage.title, "text": passage.text} for passage in passages)
         _write_records(out / "corpus.jsonl", corpus)
         _write_records(out / "queries.jsonl", ({"_id": name, "text": text} for name, text in queries.items()))

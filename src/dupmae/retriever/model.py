@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from dupmae import console
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder, read_json, sha256, write_json
+from dupmae.files import check_files, new_folder, read_json, sha256, write_json
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.backbones import open_backbone, resolve_dtype, silent_library
@@ -36,6 +36,8 @@ SETTINGS_FILE = "representation.json"
 PARAMETERS_FILE = "representation.safetensors"
 # Where the queries' tower stands when it is not the passages'.
 QUERY_FOLDER = "query"
+# Files in which a flipped bit shows nowhere but in the vectors.
+CHECKED = ("model.safetensors", "tokenizer.json", PARAMETERS_FILE, f"{QUERY_FOLDER}/model.safetensors")
 
 
 class Retriever:
@@ -94,6 +96,7 @@ class Retriever:
         """
         path = Path(path)
         kept = read_settings(path)
+        check_files(path)
         if settings is not None:
             _warn_of_differences(path, kept, settings)
         used = settings or kept
@@ -113,7 +116,7 @@ class Retriever:
         head predicts.
         """
         path = Path(path)
-        with new_folder(path) as folder, silent_library():
+        with new_folder(path, "a retriever", checked=CHECKED) as folder, silent_library():
             encoder = _threshold_in_bias(self.encoder)
             # Every call leaves its length in the tokenizer, which would be saved with it.
             self.tokenizer.backend_tokenizer.no_truncation()

@@ -44,7 +44,7 @@ def build_index(
         ValueError: batches of another width, or rows and passages that differ in number.
     """
     remaining = iter(passages)
-    with new_folder(out) as folder:
+    with new_folder(out, "an index") as folder:
         count, longest = 0, 0.0
         with (
             PostingsWriter(folder, vocabulary) as postings,

@@ -57,7 +57,7 @@ def write_shards(
     """
     cutter = Cutter(tokenizer, max_length, language if text == "articles" else None)
     counted = _Counted(max_length)
-    with new_folder(out) as folder:
+    with new_folder(out, "shards") as folder:
         pieces = counted.all(ordered_map(cutter, _chunks(texts), workers))
         shards = list(_write_files(folder, _Stock(pieces), shard_records))
         if not shards:

@@ -11,7 +11,7 @@ from dupmae.errors import DupmaeError
 from dupmae.files import MARKER, new_folder
 from dupmae.retriever.card import CARD_FILE, Measured, model_card
 from dupmae.retriever.hub_upload import push
-from dupmae.retriever.model import Retriever
+from dupmae.retriever.model import CHECKED, Retriever
 from dupmae.retriever.onnx import write_onnx
 from dupmae.settings import Export
 
@@ -42,7 +42,7 @@ def export(settings: Export) -> Exported:
     retriever = Retriever.load(settings.retriever)
     measured = [_measured(path, retriever) for path in settings.metrics]
     difference = None
-    with new_folder(settings.out) as folder:
+    with new_folder(settings.out, "a retriever", checked=CHECKED) as folder:
         ignored = shutil.ignore_patterns(MARKER, CARD_FILE)
         shutil.copytree(settings.retriever, folder, ignore=ignored, dirs_exist_ok=True)
         if settings.onnx:

@@ -125,7 +125,7 @@ def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> N
         lm = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]
         # Tied weights are there once, under their first name.
         lm.load_state_dict(weights, strict=False)
-        with new_folder(folder) as temporary, silent_library():
+        with new_folder(folder, "an encoder") as temporary, silent_library():
             lm.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
     processes.join().wait_for_everyone()

@@ -43,7 +43,7 @@ def synthesize(settings: Synthesize) -> Synthesized:
     chosen = None if settings.pairs is None else _drawn(settings, settings.pairs)
     counts: Counter[str] = Counter()
     texts = 0
-    with new_folder(settings.out) as folder, ExitStack() as stack:
+    with new_folder(settings.out, "a corpus") as folder, ExitStack() as stack:
         (folder / QRELS).parent.mkdir()
         corpus, queries, qrels = (
             stack.enter_context((folder / name).open("w", encoding="utf-8", newline="\n"))

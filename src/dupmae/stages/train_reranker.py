@@ -159,7 +159,7 @@ def _train(
         state = _fit(settings, model, _groups(settings, queries, usable, texts), folder, last)
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         raise DupmaeError("training diverged: weights are not finite", where=folder, fix="lower learning_rate")
-    with new_folder(out) as written, silent_library():
+    with new_folder(out, "a cross-encoder") as written, silent_library():
         model.save_pretrained(str(written))
     lines = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
     write_text(settings.out / LOG, "".join(json.dumps(line) + "\n" for line in lines))

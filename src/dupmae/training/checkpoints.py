@@ -117,7 +117,7 @@ def prune(run: Path, step: int) -> None:
 
 
 def _write(folder: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], state: Mapping[str, Any]) -> None:
-    with new_folder(folder) as temporary:
+    with new_folder(folder, "a checkpoint") as temporary:
         save_file(weights, temporary / MODEL, {"format": "pt"})
         save_file(moments, temporary / OPTIMIZER)
         write_json(temporary / STATE, dict(state))

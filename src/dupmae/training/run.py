@@ -15,9 +15,8 @@ from torch import nn
 
 from dupmae import console
 from dupmae.console import logger
-from dupmae.corpus.python_docs.documentation import default_cache
 from dupmae.errors import DupmaeError
-from dupmae.files import LOG, read_json, remove_leftovers, write_json, write_text
+from dupmae.files import LOG, cache_folder, read_json, remove_leftovers, write_json, write_text
 from dupmae.training import checkpoints, processes
 from dupmae.training.checkpoints import Checkpoint
 from dupmae.training.loop import Line, Loop, Plan, Steps
@@ -204,7 +203,7 @@ def steps_within(
 def _known_seconds(model: nn.Module, data: Callable[[int], Steps], plan: Plan, settings: Mapping[str, Any]) -> float:
     described = json.dumps([settings, torch.get_num_threads(), processes.count(), torch.__version__], default=str)
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
-    file = default_cache() / "speed.json"
+    file = cache_folder() / "speed.json"
     known: dict[str, float] = processes.agreed(read_json(file) if processes.rank() == 0 and file.exists() else {})
     if key not in known:
         known[key] = _seconds_per_step(model, data, plan)

@@ -73,7 +73,7 @@ def save_untrained(shape: FromScratch, shards: Shards, max_length: int, out: Pat
     """Save a randomly started encoder with the tokenizer of some shards, for several runs to start from."""
     tokenizer = shards.tokenizer()
     backbone = new_backbone(shape, tokenizer, max_length)
-    with new_folder(out) as folder:
+    with new_folder(out, "an encoder") as folder:
         backbone.lm.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return out

@@ -144,13 +144,6 @@ def test_the_cache_is_used_until_a_source_or_a_setting_changes(tmp_path: Path) -
     assert len({folder, other, touched}) == 3
 
 
-def test_the_cache_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DUPMAE_CACHE", str(tmp_path / "mine"))
-    assert documentation.default_cache() == tmp_path / "mine"
-    monkeypatch.delenv("DUPMAE_CACHE")
-    assert documentation.default_cache() == Path.home() / ".cache" / "dupmae"
-
-
 def test_nothing_to_read_is_refused_and_nothing_left(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     with pytest.raises(DupmaeError, match="no usable docstrings in 0 Python files"):

@@ -26,7 +26,7 @@ from dupmae.corpus.python_docs.dedup import unlike
 from dupmae.corpus.python_docs.docstrings import Docstring, Problem, name_in_words, records_of
 from dupmae.corpus.python_docs.sources import Source, default_roots, find_sources
 from dupmae.errors import DupmaeError
-from dupmae.files import new_folder, read_json, write_json
+from dupmae.files import cache_folder, new_folder, read_json, write_json
 
 # Part of the cache key: to be raised when the same sources would give other records.
 VERSION = 1
@@ -123,17 +123,11 @@ def build_cached(
     """
     plan = Plan(seed, documents, test_queries, test_share, dev_share)
     sources, skipped = find_sources(default_roots() if roots is None else roots)
-    folder = (cache or default_cache()) / f"documentation-{fingerprint(sources, plan)[:16]}"
+    folder = (cache or cache_folder()) / f"documentation-{fingerprint(sources, plan)[:16]}"
     if (folder / "counts.json").is_file():
         logger.info("documentation corpus from the cache: %s", folder)
         return folder, Counts(**read_json(folder / "counts.json"))
     return folder, _build(folder, plan, sources, skipped)
-
-
-def default_cache() -> Path:
-    """$DUPMAE_CACHE, or ~/.cache/dupmae."""
-    named = os.environ.get("DUPMAE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "dupmae"
 
 
 def fingerprint(sources: Sequence[Source], plan: Plan) -> str:
@@ -153,7 +147,7 @@ def _build(out: Path, plan: Plan, sources: Sequence[Source], skipped: Counter[st
     if len(splits.test) < FEWEST_TEST_QUERIES:
         advice = "metrics will be coarse; more installed packages give more"
         logger.warning("only %d test queries, under %d: %s", len(splits.test), FEWEST_TEST_QUERIES, advice)
-    with new_folder(out) as folder:
+    with new_folder(out, "a corpus") as folder:
         _write(folder, records, splits)
         counts = Counts(
             documents=len(records),
