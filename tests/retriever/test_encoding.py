@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dupmae.retriever import encoding
-from dupmae.retriever.encoding import Tokens
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.vectors import Encoded
+from dupmae.shards.tokenise import Tokenisation
 from tests.tiny import documents, tiny_retriever
 
 TEXTS = [passage.text[: 7 * place] for place, passage in enumerate(documents(40))]
@@ -28,18 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def equal(left: Encoded, right: Encoded) -> None:
     np.testing.assert_allclose(left.dense, right.dense, atol=1e-5)
     np.testing.assert_allclose(left.sparse.toarray(), right.sparse.toarray(), atol=1e-5)
-
-
-def test_tokens_are_the_tokenizers_own(folder: Path) -> None:
-    tokenizer = Retriever.load(folder).tokenizer
-    tokens = Tokens.of(tokenizer, TEXTS, 20)
-    rows = np.array([30, 2, 17])
-    ids, valid = tokens.padded(rows, tokenizer.pad_token_id)
-    chosen = [TEXTS[row] for row in rows]
-    expected = tokenizer(chosen, truncation=True, max_length=20, padding=True, return_tensors="pt")
-    assert torch.equal(ids, expected["input_ids"])
-    assert torch.equal(valid, expected["attention_mask"].bool())
-    assert tokens.lengths.max() == 20
 
 
 def test_several_devices_share_the_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,15 +47,21 @@ def test_blocks_come_one_after_the_other(folder: Path, monkeypatch: pytest.Monke
     parts = list(retriever.passage_batches(TEXTS))
     assert [len(part) for part in parts] == [7, 7, 7, 7, 7, 5]
     equal(whole, Encoded.concatenate(parts))
+    # Long texts make shorter blocks: a column of texts of 2 GiB would be too much for what is written of them.
+    monkeypatch.setattr(encoding, "BLOCK_CHARACTERS", 500)
+    parts = list(retriever.passage_batches(TEXTS))
+    assert [len(part) for part in parts][:2] == [7, 7]
+    assert all(len(part) == 1 for part in parts[-3:])
+    equal(whole, Encoded.concatenate(parts))
 
 
 @pytest.mark.parametrize("ahead", [False, True])
 def test_tokenising_ahead_keeps_the_order(folder: Path, ahead: bool) -> None:
-    tokenizer = Retriever.load(folder).tokenizer
+    tokenise = Tokenisation(Retriever.load(folder).tokenizer)
     blocks = [TEXTS[start : start + 7] for start in range(0, len(TEXTS), 7)]
-    done = list(encoding._mapped(lambda block: Tokens.of(tokenizer, block, 20), iter(blocks), ahead=ahead))
+    done = list(encoding._mapped(lambda block: tokenise(block, 20), iter(blocks), ahead=ahead))
     assert [len(tokens.lengths) for tokens in done] == [7, 7, 7, 7, 7, 5]
-    together = Tokens.of(tokenizer, TEXTS, 20)
+    together = tokenise(TEXTS, 20)
     assert np.array_equal(np.concatenate([tokens.ids for tokens in done]), together.ids)
 
 

@@ -1,7 +1,6 @@
 """Texts to vectors: tokenised in parallel, sorted by length, in batches of a token budget, on every device.
 
-`Tokens` holds tokenised texts, `Worker` an inference copy of an encoder on one device, `encode` feeds the one to
-the others.
+`Worker` is an inference copy of an encoder on one device, `encode` feeds tokenised texts to all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -26,46 +23,15 @@ from dupmae.nn.cpu.packed import pack
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.shards.batches import Indices, budget_batches
+from dupmae.shards.tokenise import Tokenisation, Tokens, portions
 
-# Texts that are sorted together. Sorting more of them saves no padding, and their vectors wait in memory.
-BLOCK = 20_000
+# Texts that are sorted together. Sorting more of them saves no padding, and their vectors wait in memory. Fewer of long
+# ones: an Arrow column of a block then stays below 2 GiB.
+BLOCK, BLOCK_CHARACTERS = 20_000, 1 << 27
 # Batches of ever other shapes leave holes in the heap.
 BATCHES_BETWEEN_TRIMS = 50
 # Tokens of a batch by kind of device: on a CPU what its caches hold, on a GPU what keeps it busy.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token ids of texts, one after another.
-
-    Attributes:
-        ids: int64 [T].
-        lengths: tokens of each text, int64 [N], specials included.
-    """
-
-    ids: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "") -> Tokens:
-        """Tokenise texts with `prefix` before each, cut to `limit` tokens, on all cores."""
-        backend = tokenizer.backend_tokenizer
-        backend.enable_truncation(limit)
-        backend.no_padding()
-        encodings = backend.encode_batch_fast([prefix + text for text in texts], add_special_tokens=True)
-        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
-        return cls(ids, np.array([len(encoding) for encoding in encodings], dtype=np.int64))
-
-    def padded(self, rows: Indices, pad: int) -> tuple[Tensor, Tensor]:
-        """Ids int64 and validity bool of some texts, both [B, L]."""
-        lengths = self.lengths[rows]
-        starts = (self.lengths.cumsum() - self.lengths)[rows]
-        places = np.arange(lengths.max())
-        valid = places < lengths[:, None]
-        ids = np.full(valid.shape, pad, dtype=np.int64)
-        ids[valid] = self.ids[(starts[:, None] + places)[valid]]
-        return torch.from_numpy(ids), torch.from_numpy(valid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +54,12 @@ class Worker:
     """An encoder for inference on one device: a copy in `dtype` that keeps the parameters it is made of.
 
     Args:
-        special: ids of the tokens that the vocabulary part leaves out.
+        special: ids of the tokens that the vocabulary part leaves out, int64 [S].
         pad: id of padding.
     """
 
     def __init__(
-        self, encoder: HybridEncoder, device: torch.device, dtype: torch.dtype, special: Sequence[int], pad: int
+        self, encoder: HybridEncoder, device: torch.device, dtype: torch.dtype, special: Tensor, pad: int
     ) -> None:
         self.device, self._pad = device, pad
         self._encoder = copy.deepcopy(encoder).to(device=device, dtype=dtype).eval()
@@ -101,7 +67,7 @@ class Worker:
             if tower is not None and device.type == "cpu":
                 pack(tower.lm.base_model)
         self._special = torch.zeros(len(encoder.term_weights), dtype=torch.bool)
-        self._special[list(special)] = True
+        self._special[special] = True
         self._special = self._special.to(device)
         # In full precision, and for queries alone.
         a, b = encoder.log_scales.detach().exp().tolist()
@@ -140,7 +106,7 @@ def _entries(values: Tensor, keep: int | None) -> tuple[Tensor, Tensor, Tensor]:
 
 def encode(
     workers: Sequence[Worker],
-    tokenizer: Any,
+    tokenise: Tokenisation,
     texts: Sequence[str],
     *,
     prefix: str,
@@ -163,9 +129,9 @@ def encode(
         batch_tokens: tokens of a batch, padding included; None: `BATCH_TOKENS` of the device.
     """
     size = batch_tokens or BATCH_TOKENS[workers[0].device.type]
-    blocks = (texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK))
-    tokenise = partial(Tokens.of, tokenizer, limit=limit, prefix=prefix)
-    for tokens in _mapped(tokenise, blocks, ahead=workers[0].device.type != "cpu"):
+    blocks = portions(texts, BLOCK_CHARACTERS, BLOCK)
+    tokenised = partial(tokenise, limit=limit, prefix=prefix)
+    for tokens in _mapped(tokenised, blocks, ahead=workers[0].device.type != "cpu"):
         order = np.argsort(tokens.lengths, kind="stable")
         batches = budget_batches(tokens.lengths, size, order)
         shares = [batches[place :: len(workers)] for place in range(len(workers))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from dupmae.retriever.encoding import Worker, devices, encode
 from dupmae.retriever.sentence_transformers import write_modules
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.settings import Representation, RetrieverSettings
+from dupmae.shards.tokenise import Tokenisation, without_token
 from dupmae.shards.tokenizers import load_tokenizer
 
 SETTINGS_FILE = "representation.json"
@@ -47,7 +49,7 @@ class Retriever:
         dtype: what the encoder runs in; auto: bfloat16 where the hardware multiplies it natively.
 
     Raises:
-        DupmaeError: when the tokenizer has entries that the model does not know.
+        DupmaeError: when tokenizer, lengths and model do not go together.
     """
 
     def __init__(
@@ -62,11 +64,7 @@ class Retriever:
         self.dtype = dtype
         self.folder: Path | None = None
         self._workers: list[Worker] | None = None
-        if len(tokenizer) > self.vocabulary:
-            problem = f"the tokenizer has {len(tokenizer):,} entries, the model knows {self.vocabulary:,}"
-            raise DupmaeError(
-                problem, where=tokenizer.name_or_path or "tokenizer", fix="give the model's own tokenizer"
-            )
+        refuse_misfit(encoder, tokenizer, settings)
 
     @classmethod
     def from_encoder(
@@ -118,9 +116,6 @@ class Retriever:
         path = Path(path)
         with new_folder(path, "a retriever", checked=CHECKED) as folder, silent_library():
             encoder = _threshold_in_bias(self.encoder)
-            # Every call leaves its length in the tokenizer, which would be saved with it.
-            self.tokenizer.backend_tokenizer.no_truncation()
-            self.tokenizer.backend_tokenizer.no_padding()
             for tower, place in ((encoder.backbone, folder), (encoder.query_backbone, folder / QUERY_FOLDER)):
                 if tower is not None:
                     tower.lm.save_pretrained(place)
@@ -195,7 +190,7 @@ class Retriever:
         with console.progress("encoding", len(texts), "queries" if queries else "passages") as bar:
             yield from encode(
                 self._prepared(),
-                self.tokenizer,
+                self._tokenise,
                 texts,
                 prefix=told.query_prefix if queries else told.passage_prefix,
                 limit=told.query_length if queries else told.passage_length,
@@ -206,13 +201,29 @@ class Retriever:
                 bar=bar,
             )
 
+    @cached_property
+    def _tokenise(self) -> Tokenisation:
+        return Tokenisation(self.tokenizer)
+
     def _prepared(self) -> list[Worker]:
         """An encoder for inference on each device, made at the first call."""
         if self._workers is None:
-            special, pad = self.tokenizer.all_special_ids, int(self.tokenizer.pad_token_id)
-            dtype = resolve_dtype(self.dtype)
-            self._workers = [Worker(self.encoder, where, dtype, special, pad) for where in devices()]
+            dtype, tokenise = resolve_dtype(self.dtype), self._tokenise
+            self._workers = [Worker(self.encoder, where, dtype, tokenise.special, tokenise.pad) for where in devices()]
         return self._workers
+
+
+def refuse_misfit(encoder: HybridEncoder, tokenizer: Any, settings: RetrieverSettings) -> None:
+    """Refuse texts longer than the model takes, and a tokenizer with entries that the model does not know.
+
+    Entries of the model without a token get a weight below 0, so that they are no terms.
+    """
+    longest = encoder.backbone.max_length
+    for name in ("query_length", "passage_length"):
+        if getattr(settings, name) > longest:
+            raise DupmaeError(f"the model takes {longest} tokens", where=name, fix=f"set {name}={longest} or less")
+    missing = torch.from_numpy(without_token(tokenizer, len(encoder.term_weights)))
+    encoder.term_weights.data[missing.to(encoder.term_weights.device)] = -1.0
 
 
 def read_settings(path: Path) -> RetrieverSettings:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dupmae.errors import DupmaeError
 from dupmae.files import write_json
 from dupmae.nn.representation import HybridEncoder
+from dupmae.shards.tokenise import Tokenisation
 
 if TYPE_CHECKING:
     from dupmae.retriever.model import Retriever
@@ -66,8 +67,8 @@ def write_onnx(folder: Path, retriever: Retriever) -> float:
     encoder = retriever.encoder
     graph = _Graph(encoder, retriever.tokenizer.all_special_ids).eval()
     outputs = [name for name, there in (("dense", encoder.has_dense), ("sparse", encoder.has_sparse)) if there]
-    given = retriever.tokenizer(list(CHECKED), padding=True, truncation=True, max_length=64, return_tensors="pt")
-    inputs = (given["input_ids"], given["attention_mask"])
+    ids, valid, _ = Tokenisation(retriever.tokenizer).batch(CHECKED, limit=64)
+    inputs = (ids, valid.long())
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=encoder.backbone.max_length)}
     with torch.inference_mode():
         torch.onnx.export(

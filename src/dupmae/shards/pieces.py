@@ -12,13 +12,14 @@ from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Encoding
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from dupmae.corpus.sentences import single_spaces, split_sentences
 from dupmae.errors import DupmaeError
+from dupmae.shards.tokenise import plain_backend, specials_around
 from dupmae.shards.words import WordStarts
 
 # Fewer ordinary tokens leave nothing to reconstruct from.
@@ -72,11 +73,10 @@ class Cutter:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int, language: str | None = None) -> None:
-        backend = _plain_backend(tokenizer)
-        self._before, self._after = _specials_around(backend)
-        if len(self._before) != 1:
-            problem = f"the tokenizer puts {len(self._before)} special tokens in front of a text, not one"
-            raise DupmaeError(problem, where="tokenizer", fix="choose a masked LM's tokenizer")
+        backend = plain_backend(tokenizer)
+        self._before, self._after = specials_around(backend)
+        # `[MASK]` in a text that is learned from is text.
+        backend.encode_special_tokens = True
         self._room = max_length - len(self._before) - len(self._after)
         if self._room < 1:
             raise DupmaeError(f"{max_length} leaves no room for text", where="max_length", fix="raise it")
@@ -184,20 +184,3 @@ def spans(starts: NDArray[np.bool_], room: int) -> Iterator[tuple[int, int]]:
             end = start + 1 + int(words[-1]) if len(words) else end
         yield start, end
         start = end
-
-
-def _plain_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy that neither truncates nor pads and takes `[MASK]` in a text for text."""
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    return backend
-
-
-def _specials_around(backend: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The ids that the tokenizer puts before and after a text."""
-    encoding = backend.encode("a", add_special_tokens=True)
-    ids = np.array(encoding.ids, dtype=np.int32)
-    text = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-    return (ids[: text[0]], ids[text[-1] + 1 :]) if len(text) else (ids, ids[:0])

@@ -21,7 +21,7 @@ from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.backbones import device, name_of, open_backbone, resolve_dtype
-from dupmae.retriever.model import SETTINGS_FILE, Retriever, read_settings
+from dupmae.retriever.model import SETTINGS_FILE, Retriever, read_settings, refuse_misfit
 from dupmae.settings import Finetune, RetrieverSettings
 from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.training import processes
@@ -80,7 +80,7 @@ def finetune(settings: Finetune) -> Finetuned:
     pairs = read_pair_data(settings.data, settings.mined, settings.split, whole=whole)
     dev = None if settings.dev is None else read_sts_pairs(settings.dev)
     encoder, tokenizer, brought = _model(settings)
-    _check(settings, encoder)
+    _check(settings, encoder, tokenizer)
     dtype = resolve_dtype(settings.dtype)
     negatives = HardNegatives(pairs, settings.negative_depth)
     # Batches are made by a thread, and a tokenizer serves one at a time.
@@ -196,11 +196,8 @@ def _say_of_width(encoder: HybridEncoder) -> None:
         logger.info(f"dense part: {dimensions} numbers from the encoder's {width}, by a random projection; {own}")
 
 
-def _check(settings: Finetune, encoder: HybridEncoder) -> None:
-    longest = encoder.backbone.max_length
-    for name in ("query_length", "passage_length"):
-        if getattr(settings, name) > longest:
-            raise DupmaeError(f"the model takes {longest} tokens", where=name, fix=f"set {name}={longest} or less")
+def _check(settings: Finetune, encoder: HybridEncoder, tokenizer: Any) -> None:
+    refuse_misfit(encoder, tokenizer, _kept(settings))
     if settings.batch_size < processes.count():
         problem = f"{settings.batch_size} queries a step cannot be dealt out to {processes.count()} processes"
         raise DupmaeError(problem, where="batch_size", fix=f"set batch_size={processes.count()} or more")
@@ -221,7 +218,9 @@ def _start(
         batches = _passage_batches(data(len(pairs.queries), batch_size))
         head_from_text(encoder.backbone, batches, dtype, "auto", brought)
         if settings.representation.term_weights == "idf":
-            encoder.term_weights.data.copy_(idf_weights(pairs, tokenizer, len(encoder.term_weights)))
+            known = (encoder.term_weights >= 0).cpu()
+            weights = idf_weights(pairs, tokenizer, len(encoder.term_weights))
+            encoder.term_weights.data.copy_(weights.where(known, -1.0))
     if settings.representation.tied is False:
         encoder.query_backbone = copy.deepcopy(encoder.backbone)
     calibrate(encoder, data(CALIBRATION_STEPS, batch_size), dtype)

@@ -16,6 +16,7 @@ from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from dupmae.settings import Contrastive, Plan
 from dupmae.shards.folder import Shards
+from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.flops import Shape, Texts, paired_flops, step_parts
 from dupmae.training.log import is_number, read_log
 
@@ -154,7 +155,7 @@ def _sampled(pairs: Contrastive) -> tuple[list[str], list[str]]:
 
 def _mean_lengths(tokenizer: Any, texts: list[str], longest: int) -> tuple[float, float]:
     """Means of length and squared length in tokens."""
-    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
+    lengths = Tokenisation(tokenizer)(texts, longest).lengths.tolist()
     return fmean(lengths), fmean(length**2 for length in lengths)
 
 

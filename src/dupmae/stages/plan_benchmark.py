@@ -19,11 +19,11 @@ from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.benchmarks.collections import SUITES, Suite
 from dupmae.evaluation.benchmarks.official_files import Folder
-from dupmae.retriever.encoding import Tokens
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.vectors import Encoded
 from dupmae.search.builder import build_index
 from dupmae.settings import PlanSuite
+from dupmae.shards.tokenise import Tokenisation
 from dupmae.stages.plan import ASSUMED_UTILISATION, PUBLISHED_PEAKS, SECONDS_PER_HOUR
 from dupmae.training.flops import Shape, Texts, encoder_forward, vocabulary_forward
 
@@ -74,7 +74,7 @@ def plan_suite(settings: PlanSuite) -> PlannedSuite:
     whole = round(suite.documents * len(passages) / len(documents))
     known = retriever.settings
     begin = time.perf_counter()
-    lengths = Tokens.of(retriever.tokenizer, texts, known.passage_length, known.passage_prefix).lengths
+    lengths = Tokenisation(retriever.tokenizer)(texts, known.passage_length, known.passage_prefix).lengths
     tokenising = (time.perf_counter() - begin) * whole / len(passages)
     flops = _flops(retriever, lengths.tolist()) * whole / len(passages)
     retriever.encode_passages(texts[: len(texts) // 10])  # pays for what only the first call costs

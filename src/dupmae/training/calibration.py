@@ -15,7 +15,11 @@ from dupmae.nn.gradient_cache import PairEncoder, texts_of
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.backbones import device
 from dupmae.retriever.model import Retriever
+from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.pairs import FinetuningSteps, PairData
+
+# Tokens of a passage that idf is counted over, two specials included.
+MOST_TOKENS = 258
 
 
 def idf_weights(pairs: PairData, tokenizer: Any, vocabulary: int) -> Tensor:
@@ -23,12 +27,12 @@ def idf_weights(pairs: PairData, tokenizer: Any, vocabulary: int) -> Tensor:
 
     The factor stands on both sides of the product, so a matching term counts once with its idf.
     """
-    counts = np.zeros(vocabulary)
+    counts, tokenise = np.zeros(vocabulary), Tokenisation(tokenizer)
     sample = pairs.passages[:: max(1, len(pairs.passages) // 10_000)]
     for start in range(0, len(sample), 1000):
-        texts = sample[start : start + 1000]
-        for ids in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]:
+        for ids in tokenise(sample[start : start + 1000], MOST_TOKENS).split():
             counts[np.unique(ids)] += 1
+    counts[tokenise.special] = 0
     weights = np.sqrt(np.log1p((len(sample) - counts + 0.5) / (counts + 0.5)))
     return torch.from_numpy(weights / weights[counts > 0].mean()).float()
 

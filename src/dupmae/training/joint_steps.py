@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from fractions import Fraction
 from typing import Any
@@ -114,8 +113,7 @@ class PairedText:
 
     def __init__(self, settings: Contrastive, tokenizer: Any, *, longest: int, seed: int) -> None:
         _check(settings, longest)
-        # A tokenizer of its own: batches are made by a thread, and a tokenizer serves one at a time.
-        self._settings, self._tokenizer, self._seed = settings, copy.deepcopy(tokenizer), seed
+        self._settings, self._tokenizer, self._seed = settings, tokenizer, seed
         self._data = read_pair_data(settings.data, settings.mined, settings.split)
         self._negatives = HardNegatives(self._data, settings.negative_depth)
         self._lengths: dict[int, NDArray[np.int64]] = {}

@@ -21,6 +21,7 @@ from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_tra
 from dupmae.errors import DupmaeError
 from dupmae.search.bm25 import BM25, NO_PASSAGE
 from dupmae.shards.permutation import permuted
+from dupmae.shards.tokenise import Tokenisation
 
 MINING_BLOCK = 512
 
@@ -188,7 +189,7 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         seed: int,
         prefixes: tuple[str, str] = ("", ""),
     ) -> None:
-        self.data, self.steps, self.tokenizer = data, steps, tokenizer
+        self.data, self.steps, self._tokenise = data, steps, Tokenisation(tokenizer)
         self._negatives, self._per_query, self._seed = negatives, per_query, seed
         self._lengths, self._prefixes = lengths, prefixes
         self.batch_size = min(batch_size, len(data.queries))
@@ -275,12 +276,5 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         return ignored
 
     def _tokens(self, texts: list[str], side: int, name: str) -> dict[str, Tensor]:
-        prefixed = [self._prefixes[side] + text for text in texts]
-        limit = self._lengths[side]
-        encoded = self.tokenizer(prefixed, truncation=True, max_length=limit, padding=True, return_tensors="pt")
-        special = torch.isin(encoded["input_ids"], torch.tensor(self.tokenizer.all_special_ids))
-        return {
-            f"{name}_ids": encoded["input_ids"],
-            f"{name}_valid": encoded["attention_mask"].bool(),
-            f"{name}_special": special,
-        }
+        ids, valid, special = self._tokenise.batch(texts, self._lengths[side], self._prefixes[side])
+        return {f"{name}_ids": ids, f"{name}_valid": valid, f"{name}_special": special}

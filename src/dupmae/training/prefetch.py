@@ -30,9 +30,8 @@ class Prefetched:
     """The batches of a run, the next one always in the making.
 
     A step ends with a wait for the GPU, so that without this the GPU would then wait for the next batch. A batch is a
-    function of its step: nothing of this has to be kept for a resumed run. All are made by one thread, since a
-    tokenizer serves one at a time; what it needs must not change in the course of the run. For a GPU tensors are put
-    into page-locked memory, which it copies from on its own.
+    function of its step: nothing of this has to be kept for a resumed run. What it needs must not change in the
+    course of the run. For a GPU tensors are put into page-locked memory, which it copies from on its own.
     """
 
     def __init__(self, data: Batches) -> None:

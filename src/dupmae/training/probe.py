@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dupmae.nn.backbone import Backbone
 from dupmae.nn.vocabulary import vocabulary_max
 from dupmae.retriever.backbones import device
 from dupmae.shards.batches import Records, budget_batches
+from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.flops import Shape, Texts, encoder_forward, vocabulary_forward
 from dupmae.training.processes import agreed, whole
 
@@ -53,8 +55,8 @@ class ProbeTexts:
         grades: int [Q, P], the relevance of each passage for each query; 0: none.
     """
 
-    queries: list[Ids]
-    passages: list[Ids]
+    queries: Sequence[Ids]
+    passages: Sequence[Ids]
     grades: NDArray[np.int64]
 
 
@@ -116,15 +118,13 @@ def judged(folder: Path, split: str, tokenizer: Any, seed: int, max_length: int)
     kept = [passage for place, passage in enumerate(passages) if passage.id in relevant or place in room]
     place_of = {passage.id: place for place, passage in enumerate(kept)}
 
-    def tokens(texts: list[str]) -> list[Ids]:
-        rows = tokenizer(texts, truncation=True, max_length=min(TEXT_TOKENS, max_length))["input_ids"]
-        return [np.asarray(row) for row in rows]
-
+    tokenise = partial(Tokenisation(tokenizer), limit=min(TEXT_TOKENS, max_length))
     grades = np.zeros((len(names), len(kept)), dtype=np.int64)
     for row, query in enumerate(names):
         for name, grade in qrels[query].items():
             grades[row, place_of[name]] = grade
-    return ProbeTexts(tokens([queries[name] for name in names]), tokens([passage.content for passage in kept]), grades)
+    asked, ranked = tokenise([queries[name] for name in names]), tokenise([passage.content for passage in kept])
+    return ProbeTexts(asked.split(), ranked.split(), grades)
 
 
 class _Reader(nn.Module):
@@ -201,7 +201,7 @@ class Probe:
             named[f"backbone.{name}"] = cast[id(parameter)]
         return named | {f"backbone.{name}": buffer for name, buffer in self._live.named_buffers()}
 
-    def _read(self, weights: dict[str, Tensor], texts: list[Ids]) -> Iterator[tuple[Ids, Tensor, Tensor]]:
+    def _read(self, weights: dict[str, Tensor], texts: Sequence[Ids]) -> Iterator[tuple[Ids, Tensor, Tensor]]:
         """Rows, [CLS] states and word weights, batch by batch of similar length."""
         lengths = np.array([len(ids) for ids in texts])
         where = device()
