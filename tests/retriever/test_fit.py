@@ -98,10 +98,3 @@ def test_entries_without_a_token_are_no_terms(folder: Path, tmp_path: Path) -> N
         assert encoded.sparse.indices.max() < before
     retriever.save(tmp_path / "saved")
     assert Retriever.load(tmp_path / "saved").encode_passages(TEXTS).sparse.indices.max() < before
-
-
-def test_a_tokenizer_of_specials_alone_is_refused(tmp_path: Path, folder: Path) -> None:
-    load_tokenizer(folder).save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(DupmaeError, match="tokenizer"):
-        load_tokenizer(tmp_path)

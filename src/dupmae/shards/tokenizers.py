@@ -58,9 +58,6 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     for token in ("cls_token", "pad_token", "mask_token"):
         if getattr(tokenizer, token) is None:
             raise DupmaeError(f"the tokenizer has no {token}", where=name, fix="choose a masked LM's tokenizer")
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        fix = "put its tokenizer.json or vocabulary file into the folder"
-        raise DupmaeError("the tokenizer knows special tokens alone", where=name, fix=fix)
     # The vector of a text is read at its first position, here and in every library that opens a saved folder.
     tokenizer.padding_side = "right"
     return tokenizer
