@@ -176,8 +176,8 @@ def test_the_terminal_shows_letters(
     assert "bad is worse than good on MRR@10: -0.4983, corrected p < 0.001; better on 0 queries" in done.out
     assert "gone is not there, so texts are left out" in done.err
     assert done.out.endswith("next: dupmae compare good bad --out OUT\n")
-    assert call("compare", "good", "bad", "--baseline", "good", "labels={bad: Worse}") == 0
+    assert call("compare", "good", "bad", "--baseline", "good", "labels={bad: Bad}") == 0
     done = capsys.readouterr()
-    assert re.search(r"^ Worse +0\.5000 .* < 0\.001$", done.out, re.MULTILINE)
-    assert "By MRR@10 Worse (0.500, p < 0.001) is worse than it.\n" in done.out
+    assert re.search(r"^ Bad +0\.5000 .* < 0\.001$", done.out, re.MULTILINE)
+    assert "Worse by MRR@10: Bad (0.500, p < 0.001).\n" in done.out
     assert "Highest MRR@10 of all systems: good, 0.998." in done.out

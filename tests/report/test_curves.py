@@ -75,9 +75,10 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        if tag == "svg":
-            self.charts.append(given["aria-label"])
-        if tag in ("script", "img", "iframe") or (tag == "link" and given.get("href") != "data:,"):
+        if tag == "img":
+            assert (given["src"] or "").startswith("data:image/svg+xml;base64,")
+            self.charts.append(given["alt"])
+        if tag in ("script", "iframe") or (tag == "link" and given.get("href") != "data:,"):
             self.fetched.append(tag)
 
 

@@ -31,7 +31,7 @@ def evaluate(settings: EvaluateSuite) -> Outcome:
 
 def plan(settings: PlanSuite) -> Outcome:
     """Time, disk and cost of a benchmark at full size."""
-    from dupmae.report.summary import bytes_text
+    from dupmae.report.text import bytes_text
     from dupmae.stages.plan_benchmark import plan_suite
 
     planned = plan_suite(settings)

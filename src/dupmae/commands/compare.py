@@ -18,11 +18,15 @@ def compare(settings: Compare) -> Outcome:
     from dupmae.stages.compare import compared
 
     found = compared(settings)
-    inputs = settings.inputs if isinstance(settings.inputs, list) else settings.inputs.values()
+    inputs: list[object] = (
+        list(settings.inputs)
+        if isinstance(settings.inputs, list)
+        else [f"inputs.{name}={path}" for name, path in settings.inputs.items()]
+    )
     if settings.out is None:
         after = command_line("compare", *inputs, "--out", "OUT")
         return Outcome({**found.report, "next": after}, f"{found.text}\n\nnext: {after}")
-    again = () if settings.bm25 else ("--bm25",)
+    again = () if "bm25" in found.report.get("systems", {}) else ("--bm25",)
     after = command_line("compare", *inputs, "MORE", *again, "--out", settings.out)
     return Outcome({**found.report, "next": after}, f"{found.text}\n\n{wrote(settings.out, found.written, after)}")
 

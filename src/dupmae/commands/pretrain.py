@@ -99,7 +99,8 @@ def plan(settings: Plan, file: Path | None) -> Outcome:
 
 def report(settings: Report) -> Outcome:
     """The curves of a run."""
-    from dupmae.report.curves import PAGE, PICTURE, write_curves
+    from dupmae.report.curves import PICTURE, write_curves
+    from dupmae.report.pages import PAGE
 
     drawn = write_curves(settings.run)
     encoder = settings.run / "encoder"

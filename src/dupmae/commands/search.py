@@ -23,7 +23,7 @@ SHOWN_WORDS = 8
 def index(settings: Index) -> Outcome:
     """A retriever and a corpus to a searchable folder."""
     check_folder(settings.out, "an index")
-    from dupmae.report.summary import bytes_text
+    from dupmae.report.text import bytes_text
     from dupmae.stages.index import build
 
     built = build(settings)

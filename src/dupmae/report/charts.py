@@ -225,8 +225,10 @@ def gaps(pairs: Sequence[Gap], metric: str) -> Chart:
     return _drawn([means, counts], (9, 0.9 + 0.36 * len(pairs)), title, wide=True)
 
 
-def query_gaps(name: str, values: Sequence[float]) -> Chart:
+def query_gaps(system: str, other: str, values: Sequence[float]) -> Chart:
     """The difference of one pair on every query, from the largest gain to the largest loss."""
+    # On two lines, since both names beside each other are wider than the chart.
+    title = f"{short(system)}\n− {short(other)}"
 
     def draw(axes: Axes) -> None:
         ordered = sorted(values, reverse=True)
@@ -239,9 +241,9 @@ def query_gaps(name: str, values: Sequence[float]) -> Chart:
         axes.locator_params(axis="both", nbins=4)
         axes.grid(axis="y", color=LINE, linewidth=0.8)
         axes.set_xlabel("queries, sorted", color=QUIET, loc="right", labelpad=1)
-        _titled(axes, name)
+        axes.set_title(title, loc="left", color=INK, fontsize=10, fontweight="bold")
 
-    return _drawn([draw], (3.4, 2.0), f"{name} on every query")
+    return _drawn([draw], (3.4, 2.2), f"{system} less {other} on every query")
 
 
 @dataclass(frozen=True)

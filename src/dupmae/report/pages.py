@@ -149,7 +149,7 @@ def _query_gaps(comparison: Comparison) -> Iterable[Chart]:
     for pair in comparison.differences:
         ours, theirs = comparison.values[pair.system], comparison.values[pair.other]
         by_query = [value - theirs[query] for query, value in ours.items()]
-        yield charts.query_gaps(_pair(comparison, pair.system, pair.other), by_query)
+        yield charts.query_gaps(comparison.system(pair.system).label, comparison.system(pair.other).label, by_query)
 
 
 def _pair(comparison: Comparison, *names: str) -> str:

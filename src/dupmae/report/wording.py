@@ -12,7 +12,6 @@ from dupmae.report.text import (
     bytes_text,
     counted,
     interval_text,
-    listed,
     metric_name,
     p_relation,
     p_text,
@@ -21,6 +20,8 @@ from dupmae.report.text import (
 )
 
 DIFFERENCE_COLUMNS = ("Difference", "95% interval", "p", "p (Holm)", "Win / tie / loss")
+# What others are against the baseline.
+VERDICTS = {-1: "Worse", 0: "Not to be told apart from it", 1: "Better"}
 
 
 def systems_table(comparison: Comparison) -> Table:
@@ -114,15 +115,13 @@ def _against(comparison: Comparison, baseline: System) -> list[str]:
     for pair in comparison.differences:
         system = comparison.system(pair.system)
         figures = f"{system.label} ({system.metrics[comparison.metric]:.3f}, {p_relation(pair.corrected)})"
-        others.setdefault(_verdict(pair), []).append(figures)
+        side = 0 if pair.better is None else 1 if pair.better == pair.system else -1
+        others.setdefault(VERDICTS[side], []).append(figures)
     reached = ", ".join(f"{metric_name(metric)} {value:.3f}" for metric, value in baseline.metrics.items())
     winner = max(comparison.systems, key=lambda system: system.metrics[comparison.metric])
     return [
         f"{baseline.label} reaches {reached} on {counted(comparison.queries, 'query')} among "
         f"{counted(comparison.corpus, 'passage')}.",
-        *(
-            f"By {name} {listed(systems)} {verdict if len(systems) == 1 else verdict.replace('is', 'are', 1)} it."
-            for verdict, systems in others.items()
-        ),
+        *(f"{verdict} by {name}: {'; '.join(systems)}." for verdict, systems in others.items()),
         f"Highest {name} of all systems: {winner.label}, {winner.metrics[comparison.metric]:.3f}.",
     ]
