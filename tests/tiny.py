@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from dupmae import cli
+from dupmae import cli, stages
 from dupmae.commands import COMMANDS, Outcome
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.nn.representation import HybridEncoder
@@ -75,4 +75,5 @@ def call(*words: object) -> int:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Any], Outcome]) -> None:
     """Let a command call `run` with its settings instead of its stage."""
-    monkeypatch.setitem(COMMANDS, name, replace(COMMANDS[name], run=run))
+    monkeypatch.setattr(stages, "call", lambda stage, settings, recipe: run(settings))
+    monkeypatch.setitem(COMMANDS, name, replace(COMMANDS[name], outcome=lambda settings, outcome, *recipe: outcome))

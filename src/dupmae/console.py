@@ -6,7 +6,9 @@ Progress and log lines go to standard error, so that standard output stays for r
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -23,26 +25,51 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dupmae.errors import printable
+
 T = TypeVar("T")
+
+LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 logger = logging.getLogger("dupmae")
 stderr = Console(stderr=True)
 _state = {"quiet": False, "bar": False}
 
 
+class _Printable(logging.Formatter):
+    """Log lines without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def set_up(*, quiet: bool = False) -> None:
-    """Send the log to standard error; `quiet` silences progress bars and everything below warnings."""
+    """Send the log to standard error and keep the libraries' own advice back.
+
+    Args:
+        quiet: no progress bars, and nothing below warnings.
+    """
     _state["quiet"] = quiet
     handler: logging.Handler
     if stderr.is_terminal:
         handler = RichHandler(console=stderr, show_path=False, show_level=False, log_time_format="[%H:%M:%S]")
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         # Off a terminal nothing knows the width: one message stays one line.
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    # Their bars and advice are for people who call them, and would break the one-line rule.
+    for name, value in LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 class Bar:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,9 @@ def written(folder: Path, text: str) -> Path:
 
 def test_recipe_overrides_and_flags_are_joined_in_this_order(tmp_path: Path) -> None:
     file = written(tmp_path, "data: shards\nout: a\nsteps: 1\nseed: 1\nobjective:\n  kind: mlm\n  bow: author\n")
-    found = load(recipe.Pretrain, file, ["steps=2", "seed=2", "objective.kind=retromae"], seed="3", model=None)
+    found = load(recipe.Pretrain, file, ["steps=2", "seed=2", "objective.kind=retromae"], seed="3")
     assert (found.data, found.out, found.steps, found.seed) == ([Path("shards")], Path("a"), 2, 3)
     assert (found.objective.kind, found.objective.bow) == ("retromae", "author")
-    assert found.model is None
 
 
 def test_values_are_yaml_scalars() -> None:
@@ -69,7 +69,11 @@ def test_an_empty_recipe_is_all_defaults(tmp_path: Path) -> None:
         ("- a\n- b\n", r"mine\.yaml: holds no settings"),
         ("seed: 1\nout: [a\n", r"mine\.yaml, line 3: not YAML"),
         ("out: !!python/object:os.system {}\n", r"mine\.yaml, line 1: not YAML"),
-        ("a: &a\n  b: *a\n", r"line 1: no setting a"),
+        ("a: &a\n  b: *a\n", r"mine\.yaml.*: not YAML"),
+        ("out: !!python/name:os.system\n", r"line 1: not YAML: a value begins with !"),
+        ("out: !!timestamp no\n", r"line 1: not YAML"),
+        ('seed: 1\nquery: "\\ud800"\n', r"line 2: not YAML: half a surrogate pair"),
+        ("learning_rate: .inf\n", r"line 1: learning_rate cannot be inf"),
         ("1: 2\n", r"mine\.yaml"),
     ],
 )
@@ -100,8 +104,13 @@ def test_what_is_missing_is_asked_for_by_its_kind(kind: str, given: dict[str, st
         load(getattr(recipe, kind), None, [], **given)
 
 
-def test_a_fault_of_a_flag_names_it() -> None:
-    with pytest.raises(DupmaeError, match=r"^--steps: steps cannot be 'x' \(give a whole number"):
+def test_a_fault_of_a_keyword_names_it(tmp_path: Path) -> None:
+    file = written(tmp_path, "steps: 3\n")
+    with pytest.raises(DupmaeError, match=r"^no setting stps \(did you mean steps\?\)$"):
+        load(recipe.Pretrain, file, data="d", out="o", stps=3)
+    with pytest.raises(DupmaeError, match=r"^objective.kind cannot be 'bert'"):
+        load(recipe.Pretrain, file, data="d", out="o", objective={"kind": "bert"})
+    with pytest.raises(DupmaeError, match=r"^steps cannot be 'x' \(give a whole number"):
         load(recipe.Pretrain, None, [], data="d", out="o", steps="x")
 
 
@@ -152,3 +161,54 @@ def test_every_setting_is_described_and_its_default_can_be_written(name: str) ->
     off = tuple(f"{setting.name}." for setting in found if setting.group)
     overrides = [f"{s.name}={s.default}" for s in found if s.default is not None and not s.name.startswith(off)]
     assert load(kind, None, overrides, **given) == load(kind, None, [], **given)
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [
+        ("query_prefix=query: ", "query_prefix", "query: "),
+        ("query_prefix=Query ", "query_prefix", "Query "),
+        ("query_prefix=", "query_prefix", ""),
+        ("query_prefix=[Q] a, b", "query_prefix", "[Q] a, b"),
+        ("query_prefix='q'", "query_prefix", "'q'"),
+        ("query_prefix=null", "query_prefix", "null"),
+        ("model=1e5", "model", "1e5"),
+        ("model=yes", "model", "yes"),
+        ("out=2024-11-28", "out", Path("2024-11-28")),
+        ("out=0123", "out", Path("0123")),
+        ("mined=null", "mined", None),
+        ("--query-length=40", "query_length", 40),
+        ("dropout=null", "dropout", None),
+        ("part_loss_weight=1e-3", "part_loss_weight", 1e-3),
+    ],
+)
+def test_texts_and_paths_are_as_typed(word: str, name: str, value: object) -> None:
+    given = {"model": "m", "data": "d", "out": "o"}
+    given.pop(name, None)
+    assert getattr(load(recipe.Finetune, None, [word], **given), name) == value
+
+
+def test_lists_and_groups_of_texts_are_as_typed() -> None:
+    assert load(recipe.Prepare, None, ["inputs=a: b.txt", "out=o"]).inputs == [Path("a: b.txt")]
+    assert load(recipe.Prepare, None, ["inputs=[2024-11-28, 7]", "out=o"]).inputs == [Path("2024-11-28"), Path("7")]
+    words = ["values.data=2024-11-28", "values.n=7", "stages.finetune.query_prefix=query: ", "stages.finetune.steps=3"]
+    found = load(recipe.Chain, None, words, out="o")
+    assert found.values == {"data": "2024-11-28", "n": "7"}
+    assert found.stages == {"finetune": {"query_prefix": "query: ", "steps": 3}}
+
+
+def test_aliases_are_followed_and_their_bombs_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, "stages:\n  a: &a {steps: 1}\n  b: *a\n  c: {<<: *a, seed: 2}\nout: o\n")
+    stages = {"a": {"steps": 1}, "b": {"steps": 1}, "c": {"steps": 1, "seed": 2}}
+    assert load(recipe.Chain, file).stages == stages
+    bomb = "a0: &a0 {x: 1}\n" + "".join(
+        f"a{n}: &a{n} {{{', '.join(f'x{m}: *a{n - 1}' for m in range(9))}}}\n" for n in range(1, 10)
+    )
+    tracemalloc.start()
+    with pytest.raises(DupmaeError, match=r"mine\.yaml, line \d+: not YAML: above 20,000 values"):
+        load(recipe.Chain, written(tmp_path, bomb))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    merged = bomb.replace("{x0:", "{<<: [*a0, *a0], x0:")
+    with pytest.raises(DupmaeError, match="above 20,000 values"):
+        load(recipe.Chain, written(tmp_path, merged))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +19,47 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its name, what it does, and how its settings are given.
+    """One command. Its settings are those of its stage, and every one of them is an option.
 
     Attributes:
         summary: a line for the list of commands.
-        run: called with the checked settings, or with the parsed options where there is no settings class.
-        settings: name of the settings class in `dupmae.settings`, by name so that a list of commands needs no class.
-        flags: settings that have a flag of their own.
-        switches: settings that have a flag without a value, and what the flag sets.
-        words: the setting that words without `=` are for; `recipe` is the file of settings itself.
-        takes_file: whether `run` is called with that file, or None, too.
-        arguments: adds the arguments of a command that has no settings class.
-        example: a line below the help of such a command.
-        variants: what the command is when one of these settings is given: other settings, another `run`.
+        stage: its name in `dupmae.stages.STAGES`.
+        outcome: says what was done, of the settings and of what the stage returns; where words name a recipe, of its
+            file, too.
+        words: the settings that words without `=` are for, in order; the last takes all that are left. `recipe` is
+            the file of settings itself.
+        example: such words, for the help.
+        suite: what the command is when a suite is given.
     """
 
     name: str
     summary: str
-    run: Callable[..., Outcome]
-    settings: str = ""
-    flags: tuple[str, ...] = ()
-    switches: dict[str, Any] = field(default_factory=dict)
-    words: str = ""
-    takes_file: bool = False
-    arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    stage: str
+    outcome: Callable[..., Outcome]
+    words: tuple[str, ...] = ()
     example: str = ""
-    variants: dict[str, Command] = field(default_factory=dict)
+    suite: Command | None = None
 
 
 def written(
-    result: Mapping[str, Any], out: Path, told: Mapping[str, str], after: str, rows: Sequence[str] = ()
+    result: Mapping[str, Any], out: Path, files: Mapping[str, str], after: str, rows: Sequence[str] = ()
 ) -> Outcome:
     """The outcome of a command that wrote something.
 
     Args:
         result: for machines; the next command is put in, too.
-        out: what was written, and `told` the names in it with what is to be said of each.
+        out: what was written, and `files` the names in it with what is to be said of each.
         after: the next command.
         rows: lines to come first.
     """
     lines = [*rows, ""] if rows else []
-    return Outcome({**result, "next": after}, "\n".join([*lines, wrote(out, told, after)]))
+    lines += [f"wrote {out / name}" + (f": {note}" if note else "") for name, note in files.items()]
+    return followed(result, "\n".join(lines), after)
 
 
-def wrote(out: Path, told: Mapping[str, str], after: str) -> str:
-    """A line for each thing written, and one for the next command."""
-    lines = [f"wrote {out / name}" + (f": {note}" if note else "") for name, note in told.items()]
-    return "\n".join([*lines, f"next: {after}"])
+def followed(result: Mapping[str, Any], text: str, after: str) -> Outcome:
+    """An outcome that names the next command."""
+    return Outcome({**result, "next": after}, f"{text}\nnext: {after}")
 
 
 def command_line(*words: object) -> str:
@@ -81,7 +74,7 @@ def index_line(retriever: Path, corpus: object) -> str:
 
 def recipe_word(file: Path | None) -> str:
     """How a recipe is named on the command line: by its name alone when it comes with the package."""
-    from dupmae.settings.loading import RECIPES
+    from dupmae.settings.recipes import RECIPES
 
     if file is None:
         return "RECIPE"

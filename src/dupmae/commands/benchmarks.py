@@ -5,22 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dupmae.commands.base import Command, Outcome, command_line, written
-from dupmae.files import check_folder
+from dupmae.commands.base import Command, Outcome, command_line, followed, written
 
 if TYPE_CHECKING:
     from dupmae.settings import EvaluateSuite, PlanSuite
+    from dupmae.stages.plan_benchmark import PlannedSuite
 
 
-def evaluate(settings: EvaluateSuite) -> Outcome:
+def evaluate(settings: EvaluateSuite, result: dict[str, Any]) -> Outcome:
     """A retriever by one of the papers' benchmarks."""
     from dupmae.evaluation.benchmarks.suite_results import out_folder
 
     out = out_folder(settings)
-    check_folder(out)
-    from dupmae.evaluation.benchmarks.suite import evaluate_suite
-
-    result = evaluate_suite(settings)
     # The two suites of sentences have no rankings to compare.
     other = {"sts": "senteval-transfer", "senteval-transfer": "sts"}.get(settings.suite)
     after = command_line("compare", out, "--bm25")
@@ -29,12 +25,10 @@ def evaluate(settings: EvaluateSuite) -> Outcome:
     return written(result, out, _files(result), after, _rows(result))
 
 
-def plan(settings: PlanSuite) -> Outcome:
+def plan(settings: PlanSuite, planned: PlannedSuite) -> Outcome:
     """Time, disk and cost of a benchmark at full size."""
     from dupmae.report.text import bytes_text
-    from dupmae.stages.plan_benchmark import plan_suite
 
-    planned = plan_suite(settings)
     where = "this machine" if settings.gpu == "cpu" else f"{settings.count} x {settings.gpu}"
     rows = {
         "corpus": f"{planned.passages:,} passages of {planned.tokens:.1f} tokens (mean of the sample)",
@@ -46,9 +40,9 @@ def plan(settings: PlanSuite) -> Outcome:
     }
     if planned.cost is not None:
         rows["cost"] = f"{planned.cost:,.2f} at {settings.price:g} an hour each"
-    lines = [f"{name:<12} {told}" for name, told in rows.items()]
+    text = "\n".join(f"{name:<12} {row}" for name, row in rows.items())
     after = command_line("evaluate", settings.retriever, "--suite", settings.suite, "--data", "DIR")
-    return Outcome({**asdict(planned), "next": after}, "\n".join([*lines, f"next: {after}"]))
+    return followed(asdict(planned), text, after)
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
@@ -86,12 +80,5 @@ def _files(result: dict[str, Any]) -> dict[str, str]:
     return {"metrics.json": told, "per_query.json": "every metric of every query", "run.trec": "the rankings"}
 
 
-EVALUATE = Command(
-    "evaluate",
-    "one of the papers' benchmarks",
-    evaluate,
-    "EvaluateSuite",
-    ("retriever", "data", "out", "split", "suite"),
-    words="retriever",
-)
-PLAN = Command("plan", "time of a benchmark at full size", plan, "PlanSuite", ("gpu", "count", "utilisation", "price"))
+EVALUATE = Command("evaluate", "one of the papers' benchmarks", "evaluate-suite", evaluate, words=("retriever",))
+PLAN = Command("plan", "time of a benchmark at full size", "plan-suite", plan)

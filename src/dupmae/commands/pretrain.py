@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dupmae.commands import benchmarks as suites
+from dupmae.commands import benchmarks
 from dupmae.commands.base import (
     Command,
     Outcome,
     command_line,
+    followed,
     index_line,
     last,
     losses,
     recipe_word,
     written,
 )
-from dupmae.files import LOG, TRAINING, check_folder
+from dupmae.files import LOG, TRAINING
 
 if TYPE_CHECKING:
     from dupmae.settings import Plan, Prepare, Pretrain, Report
+    from dupmae.shards.folder import Manifest
+    from dupmae.stages.plan import Planned
+    from dupmae.stages.pretrain import Pretrained
 
 # GPUs of a common node.
 NODE = 8
 RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id dupmae"
 
 
-def prepare(settings: Prepare) -> Outcome:
+def prepare(settings: Prepare, done: Manifest) -> Outcome:
     """Raw text to shards."""
-    check_folder(settings.out, "shards")
-    from dupmae.stages.prepare import prepare as run
-
-    done = run(settings)
     counts = {"records": done.records, "tokens": done.tokens, "dropped": done.dropped, "shards": len(done.shards)}
-    told = f"{done.records:,} records, {done.tokens:,} tokens; {done.dropped:,} texts were too short"
+    note = f"{done.records:,} records, {done.tokens:,} tokens; {done.dropped:,} texts were too short"
     out = settings.out.with_name("pretraining")
     model = ("--model", settings.tokenizer) if _is_model(settings.tokenizer) else ()
     after = command_line("pretrain", "--data", settings.out, *model, "--out", out, "minutes=8")
-    return written({"out": str(settings.out), **counts}, settings.out, {"": told}, after)
+    return written({"out": str(settings.out), **counts}, settings.out, {"": note}, after)
 
 
 def _is_model(tokenizer: str | None) -> bool:
@@ -48,17 +48,13 @@ def _is_model(tokenizer: str | None) -> bool:
     return (Path(tokenizer) / "config.json").exists() or not Path(tokenizer).exists()
 
 
-def pretrain(settings: Pretrain) -> Outcome:
+def pretrain(settings: Pretrain, done: Pretrained) -> Outcome:
     """Shards to an encoder."""
-    check_folder(settings.out)
-    from dupmae.stages.pretrain import pretrain as run
-
-    done = run(settings)
     pairs = "PAIRS" if settings.contrastive is None else settings.contrastive.data
     after = _finetune_line(done.encoder, pairs)
     result = {"encoder": str(done.encoder), "steps": done.steps, "log": str(settings.out / LOG)}
-    told = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", LOG: "every loss term"}
-    return written({**result, "last": last(done.log)}, settings.out, told, after)
+    files = {"encoder": f"after {done.steps:,} steps{losses(done.log)}", LOG: "every loss term"}
+    return written({**result, "last": last(done.log)}, settings.out, files, after)
 
 
 def _finetune_line(encoder: Path, pairs: object) -> str:
@@ -67,11 +63,8 @@ def _finetune_line(encoder: Path, pairs: object) -> str:
     return command_line("finetune", "--model", encoder, "--data", pairs, "--out", retriever, "minutes=2")
 
 
-def plan(settings: Plan, file: Path | None) -> Outcome:
+def plan(settings: Plan, planned: Planned, recipe: Path | None) -> Outcome:
     """Time and cost of a pre-training recipe."""
-    from dupmae.stages.plan import plan as run
-
-    planned = run(settings)
     result = {**asdict(planned), "flops": planned.flops, "gpu": settings.gpu, "count": settings.count}
     shares = ", ".join(f"{name.replace('_', ' ')} {part / planned.flops:.0%}" for name, part in planned.parts.items())
     cost = "not reckoned: give price=PRICE, of one for an hour"
@@ -87,22 +80,18 @@ def plan(settings: Plan, file: Path | None) -> Outcome:
     }
     if planned.utilisation_source == "assumed":
         rows["note"] = "nothing was measured on a GPU yet: utilisation=SHARE or like=RUN replaces the assumption"
-    lines = [f"{name:<12} {told}" for name, told in rows.items()]
-    after = command_line("pretrain", "--recipe", recipe_word(file))
+    text = "\n".join(f"{name:<12} {row}" for name, row in rows.items())
+    after = command_line("pretrain", "--recipe", recipe_word(recipe))
     if settings.count > 1:
         nodes = -(-settings.count // NODE)
         # As docs/scaling-out.md has it: nodes find each other at one of them.
         meeting = f"--nnodes {nodes} --nproc-per-node {-(-settings.count // nodes)} {RENDEZVOUS}"
         after = f"torchrun {meeting if nodes > 1 else f'--nproc-per-node {settings.count}'} -m {after}"
-    return Outcome({**result, "next": after}, "\n".join([*lines, f"next: {after}"]))
+    return followed(result, text, after)
 
 
-def report(settings: Report) -> Outcome:
+def report(settings: Report, drawn: dict[str, Any]) -> Outcome:
     """The curves of a run."""
-    from dupmae.report.curves import PICTURE, write_curves
-    from dupmae.report.pages import PAGE
-
-    drawn = write_curves(settings.run)
     encoder = settings.run / "encoder"
     after = command_line("pretrain", "--recipe", "RECIPE", "--out", settings.run, "--resume")
     tuned = settings.run.with_name(settings.run.name.removesuffix(TRAINING))
@@ -110,29 +99,31 @@ def report(settings: Report) -> Outcome:
         after = index_line(tuned, "CORPUS")
     elif encoder.is_dir():
         after = _finetune_line(encoder, "PAIRS")
-    told = {PAGE: f"{drawn['curves']} curves over {drawn['steps']:,} steps", PICTURE: "the same as a picture"}
-    return written(drawn, settings.run, told, after)
+    files = {
+        Path(drawn["report"]).name: f"{drawn['curves']} curves over {drawn['steps']:,} steps",
+        Path(drawn["picture"]).name: "the same as a picture",
+    }
+    return written(drawn, settings.run, files, after)
 
 
 COMMANDS = (
-    Command("prepare", "raw text to tokenised shards", prepare, "Prepare", ("out", "tokenizer"), words="inputs"),
     Command(
-        "pretrain",
-        "shards to an encoder",
-        pretrain,
-        "Pretrain",
-        ("data", "model", "out", "steps", "minutes", "seed"),
-        {"resume": True},
+        "prepare",
+        "raw text to tokenised shards",
+        "prepare",
+        prepare,
+        words=("inputs",),
+        example="texts.jsonl --out shards",
     ),
+    Command("pretrain", "shards to an encoder", "pretrain", pretrain),
     Command(
         "plan",
         "time and cost of a pre-training recipe, or with suite=NAME of a benchmark",
+        "plan",
         plan,
-        "Plan",
-        ("gpu", "count", "utilisation", "price", "like"),
-        words="recipe",
-        takes_file=True,
-        variants={"suite": suites.PLAN},
+        words=("recipe",),
+        example="retromae-msmarco --gpu h100 --count 8",
+        suite=benchmarks.PLAN,
     ),
-    Command("report", "curves of a training run", report, "Report", words="run"),
+    Command("report", "curves of a training run", "report", report, words=("run",), example="pretraining"),
 )

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-import gc
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dupmae.commands import benchmarks as suites
-from dupmae.commands.base import Command, Outcome, command_line, metric_rows, written
-from dupmae.files import check_folder
+from dupmae.commands import benchmarks
+from dupmae.commands.base import Command, Outcome, command_line, index_line, metric_rows, written
 
 if TYPE_CHECKING:
     from dupmae.search.engine import Hit
-    from dupmae.settings import Evaluate, Index
+    from dupmae.search.index import HybridIndex
+    from dupmae.settings import Evaluate, Index, Search
 
 SNIPPET_WIDTH, SNIPPET_LINES = 96, 2
 SHOWN_WORDS = 8
 
 
-def index(settings: Index) -> Outcome:
+def index(settings: Index, built: HybridIndex) -> Outcome:
     """A retriever and a corpus to a searchable folder."""
-    check_folder(settings.out, "an index")
     from dupmae.report.text import bytes_text
-    from dupmae.stages.index import build
 
-    built = build(settings)
     after = command_line("search", settings.out, "what you look for")
     result = {"index": str(settings.out), "passages": len(built), "bytes": built.size_bytes()}
-    told = f"{len(built):,} passages, {bytes_text(built.size_bytes())} of vectors"
-    return written(result, settings.out, {"": told}, after)
+    note = f"{len(built):,} passages, {bytes_text(built.size_bytes())} of vectors"
+    return written(result, settings.out, {"": note}, after)
 
 
-def search(options: argparse.Namespace) -> Outcome:
+def search(settings: Search, hits: list[Hit]) -> Outcome:
     """The passages that answer a query, with the shares of their scores and the words that matched."""
-    # Imports make objects by the hundred thousand and free none: collecting garbage would take 0.8 of 3.8 s.
-    gc.disable()
-    from dupmae.search.engine import Searcher
-
-    query = " ".join(options.query)
-    hits = Searcher.open(options.index).search(query, options.k)
-    return Outcome({"query": query, "hits": [hit.as_dict() for hit in hits]}, "\n\n".join(_shown(hit) for hit in hits))
+    result = {"query": settings.query, "hits": [hit.as_dict() for hit in hits]}
+    return Outcome(result, "\n\n".join(_shown(hit) for hit in hits))
 
 
-def evaluate(settings: Evaluate) -> Outcome:
+def evaluate(settings: Evaluate, result: dict[str, Any]) -> Outcome:
     """Metrics of a retriever on judged queries."""
-    check_folder(settings.out)
-    from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE
-    from dupmae.stages.evaluate import evaluate_retriever
-
-    result = evaluate_retriever(settings)
     counts = result["counts"]
-    told = {METRICS_FILE: f"{counts['queries']:,} queries, {counts['passages']:,} passages", RUN_FILE: "the rankings"}
-    out = settings.retriever.with_name("index")
-    after = command_line("index", "--retriever", settings.retriever, "--data", settings.data, "--out", out)
-    return written(result, settings.out, told, after, metric_rows(result["metrics"]))
+    note = f"{counts['queries']:,} queries, {counts['passages']:,} passages"
+    files = {"metrics.json": note, "run.trec": "the rankings"}
+    return written(
+        result, settings.out, files, index_line(settings.retriever, settings.data), metric_rows(result["metrics"])
+    )
 
 
 def _shown(hit: Hit) -> str:
@@ -69,28 +54,23 @@ def _shown(hit: Hit) -> str:
     return "\n".join([head, *(f"     {line}" for line in lines)])
 
 
-def _search_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("index", type=Path, metavar="INDEX", help="index folder, or a run's folder with index/ in it")
-    parser.add_argument("query", nargs="+", metavar="QUERY", help="what to look for")
-    parser.add_argument("--k", type=int, default=10, help="passages to show (default: 10)")
-
-
 COMMANDS = (
-    Command("index", "a retriever and a corpus to a searchable folder", index, "Index", ("retriever", "data", "out")),
+    Command("index", "a retriever and a corpus to a searchable folder", "index", index),
     Command(
         "search",
         "ask an index",
+        "search",
         search,
-        arguments=_search_arguments,
-        example='dupmae search runs/quickstart "read a csv in chunks"',
+        words=("index", "query"),
+        example='runs/quickstart "read a csv in chunks"',
     ),
     Command(
         "evaluate",
         "metrics of a retriever on judged queries",
+        "evaluate",
         evaluate,
-        "Evaluate",
-        ("retriever", "data", "out", "split", "suite"),
-        words="retriever",
-        variants={"suite": suites.EVALUATE},
+        words=("retriever",),
+        example="retriever --data beir-folder --out measured",
+        suite=benchmarks.EVALUATE,
     ),
 )

@@ -13,7 +13,7 @@ from dupmae.settings.compare import Compare
 from dupmae.settings.contrastive import Contrastive
 from dupmae.settings.export import Export
 from dupmae.settings.finetune import Finetune, FinetuneOptions
-from dupmae.settings.index import Evaluate, Index
+from dupmae.settings.index import Evaluate, Index, Search
 from dupmae.settings.objectives import Masking, Objective
 from dupmae.settings.prepare import Prepare
 from dupmae.settings.pretrain import FromScratch, Plan, Planned, Pretrain, PretrainOptions, Report
@@ -53,6 +53,7 @@ __all__ = [
     "Representation",
     "Rerank",
     "RetrieverSettings",
+    "Search",
     "Settings",
     "Shares",
     "Start",

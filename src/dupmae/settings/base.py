@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, closed to unknown keys."""
+    """Base of all settings: immutable, closed to unknown keys, numbers finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    Attributes:
+        need_not_exist: settings with paths that are written, or read only under some circumstances; all others have
+            to be there when a stage starts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    need_not_exist: ClassVar[frozenset[str]] = frozenset({"out"})
 
 
 def refuse_own_input(out: Path, inputs: Iterable[Path | str | None]) -> None:

@@ -60,6 +60,8 @@ class SuiteOptions(Settings):
 class EvaluateSuite(SuiteOptions):
     """`dupmae evaluate --suite`: one of the papers' benchmarks."""
 
+    need_not_exist = frozenset({"out", "shards"})
+
     suite: SuiteName = Field(description="a public benchmark, such as msmarco-passage or beir; all names are below")
     retriever: Path = Field(description="retriever folder")
     data: Path | None = Field(None, description="folder with the official files; none: tells which they are")

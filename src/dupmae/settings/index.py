@@ -1,4 +1,4 @@
-"""Settings of `dupmae index` and `evaluate`."""
+"""Settings of `dupmae index`, `search` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class Index(Settings):
     batch_tokens: int | None = Field(
         None, ge=16, description="tokens per encoding batch, padding included; none: what suits the device"
     )
+
+
+class Search(Settings):
+    """`dupmae search`: ask an index."""
+
+    index: Path = Field(description="index folder, or a run's folder with index/ in it")
+    query: str = Field(description="what to look for")
+    k: int = Field(10, ge=1, le=100_000, description="passages to show")
 
 
 class Evaluate(Settings):

@@ -1,6 +1,7 @@
-"""Settings from a YAML recipe, `key=value` overrides and flags, every fault told in one line.
+"""Settings from a YAML recipe, words of the command line and keywords; every fault is one line.
 
-`load` gives checked settings; `describe` lists what a settings class takes, for help texts and for errors.
+`find_recipe` and `line_of` are about recipes, `load` and `load_part` give checked settings, `describe` lists what a
+settings class takes, `refuse_missing` looks whether what the settings name is there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -18,15 +18,15 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from dupmae.errors import DupmaeError
+from dupmae.errors import DupmaeError, nearest
 from dupmae.settings import Settings
+from dupmae.settings.recipes import RECIPES, Origin, Origins, Tree, find_recipe, line_of, read_recipe, yaml_value
+
+__all__ = ["RECIPES", "Setting", "describe", "find_recipe", "line_of", "load", "load_part", "value_of"]
 
 S = TypeVar("S", bound=Settings)
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-# Settings nest three deep; a YAML alias can nest without end.
-DEEPEST = 8
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Setting:
         default: as one would write it; None when the setting must be given.
         allowed: what it can be, in words.
         group: whether it only holds other settings.
+        bare: what its option means without a value; None when it needs one.
     """
 
     name: str
@@ -45,34 +46,7 @@ class Setting:
     allowed: str
     description: str
     group: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """Where a setting was given: a line of the recipe, or a word of the command line."""
-
-    where: str | Path
-    line: int | None = None
-
-
-Origins = dict[str, _Origin]
-Tree = dict[str, Any]
-
-
-def find_recipe(name: str | Path | None, command: str) -> Path | None:
-    """The recipe that a command starts from: a file, the name of one that the package carries, or the command's own.
-
-    Raises:
-        DupmaeError: when there is neither file nor recipe of that name.
-    """
-    carried = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"), key=lambda path: path.stem)}
-    if name is None:
-        return carried.get(command)
-    if Path(name).exists() or Path(name).suffix:
-        return Path(name)
-    if str(name) not in carried:
-        raise DupmaeError("no such recipe", where=name, fix=f"give a YAML file, or one of: {', '.join(carried)}")
-    return carried[str(name)]
+    bare: str | None
 
 
 def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (), **given: Any) -> S:
@@ -82,23 +56,29 @@ def load(kind: type[S], recipe: Path | None = None, overrides: Sequence[str] = (
 
     Args:
         recipe: YAML file with the names of the settings as keys.
-        overrides: `name=value` with dotted names, values written as YAML scalars.
-        given: settings by name; those that are None were not given, and a group adds to what is there.
+        overrides: `name=value` or `--name=value` with dotted names, as typed on the command line.
+        given: settings by name; the names in a group are added to those that are there.
 
     Raises:
         DupmaeError: for a recipe that cannot be read, an unknown name, a value that is not allowed, or a
             combination that cannot work, naming file, line and setting.
     """
-    tree, origins = ({}, {}) if recipe is None else _read(recipe)
-    for text in overrides:
-        name, value = _split(text)
-        _put(tree, name.split("."), value)
-        origins[name] = _Origin(text)
+    tree, origins = ({}, {}) if recipe is None else read_recipe(recipe)
+    for word in overrides:
+        name, mark, text = word.partition("=")
+        if not mark or not name:
+            raise DupmaeError("not a setting", where=word, fix="write name=value, such as seed=1")
+        if name.startswith("--"):
+            name = name.removeprefix("--").replace("-", "_")
+        try:
+            value = value_of(text, _annotation(kind, name))
+        except (yaml.YAMLError, ValueError):
+            raise DupmaeError("the value is not YAML", where=word, fix="put it in quotes") from None
+        _put(tree, name, value)
+        origins[name] = Origin(word)
     for name, value in given.items():
-        if value is not None:
-            before = tree.get(name)
-            tree[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
-            origins[name] = _Origin(f"--{name.replace('_', '-')}")
+        _put(tree, name, value)
+        origins[name] = Origin(None)
     return _checked(kind, tree, origins, recipe)
 
 
@@ -115,19 +95,74 @@ def load_part(
     Raises:
         DupmaeError: as `load`.
     """
-    tree, origins = ({}, {}) if base is None else _read(base)
+    tree, origins = ({}, {}) if base is None else read_recipe(base)
     for name, value in values.items():
-        before = tree.get(name)
-        tree[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
-    outer = {} if recipe is None else _read(recipe)[1]
+        _put(tree, name, value)
+    outer = {} if recipe is None else read_recipe(recipe)[1]
     origins |= {name.removeprefix(f"{part}."): origin for name, origin in outer.items() if name.startswith(f"{part}.")}
     return _checked(kind, tree, origins, recipe)
 
 
-def line_of(recipe: Path, name: str) -> int | None:
-    """The line of a recipe that a setting stands in."""
-    origin = _read(recipe)[1].get(name)
-    return None if origin is None else origin.line
+def value_of(text: str, annotation: Any = Any) -> Any:
+    """What a word of the command line means for a setting: as typed where a text or a path is wanted, else YAML.
+
+    Where an empty value is allowed `null` is it. Brackets make a list or a mapping where one is wanted.
+
+    Raises:
+        ValueError, yaml.YAMLError: when it is no YAML.
+    """
+    kinds = _union(annotation)
+    if text == "null" and type(None) in kinds:
+        return None
+    if not _wants_text(annotation):
+        return yaml_value(text)
+    several = {get_origin(kind) for kind in kinds} & {list, dict}
+    if several and text[:1] in ("[", "{"):
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    return [text] if list in several else text
+
+
+def describe(kind: type[Settings], recipe: Path | None = None) -> Iterator[Setting]:
+    """Every setting that `kind` takes, nested ones under dotted names; a recipe's values stand for the defaults."""
+    tree = {} if recipe is None else read_recipe(recipe)[0]
+    for setting in _described(kind, "", None):
+        value: Any = tree
+        for name in setting.name.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None:
+            yield setting
+        elif isinstance(value, dict) and setting.group:
+            yield replace(setting, default="given, see below")
+        else:
+            nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value))
+            yield replace(setting, default="see the recipe" if nested else _written(value))
+
+
+def _described(kind: type[Settings], prefix: str, defaults: Settings | None) -> Iterator[Setting]:
+    for field, info in kind.model_fields.items():
+        name = prefix + field
+        default = getattr(defaults, field) if defaults is not None else info.get_default(call_default_factory=True)
+        group = _group(info.annotation)
+        if group is None or default is None:
+            shown = None if default is PydanticUndefined else _written(default)
+            bare = "{}" if group is not None else "true" if info.annotation is bool else None
+            yield Setting(name, shown, _allowed(info), info.description or "", group is not None, bare)
+        if group is not None:
+            for inner in _described(group, f"{name}.", default if isinstance(default, Settings) else None):
+                # A group that may be left out asks for nothing until it is given.
+                free = default is None and inner.default is None
+                yield replace(inner, default=f"none, needed in {field}") if free else inner
+
+
+def _put(tree: Tree, name: str, value: Any) -> None:
+    """Set a dotted name; a mapping is added to the one that is there."""
+    *groups, last = name.split(".")
+    for group in groups:
+        inner = tree.get(group)
+        tree[group] = dict(inner) if isinstance(inner, dict) else {}
+        tree = tree[group]
+    before = tree.get(last)
+    tree[last] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
 
 
 def _checked(kind: type[S], tree: Tree, origins: Origins, recipe: Path | None) -> S:
@@ -140,92 +175,6 @@ def _checked(kind: type[S], tree: Tree, origins: Origins, recipe: Path | None) -
         raise _explained(kind, first, origins, recipe) from None
 
 
-def describe(kind: type[Settings], prefix: str = "", defaults: Settings | None = None) -> Iterator[Setting]:
-    """Every setting that `kind` takes, nested ones under dotted names."""
-    for field, info in kind.model_fields.items():
-        name = prefix + field
-        default = getattr(defaults, field) if defaults is not None else info.get_default(call_default_factory=True)
-        nested = next((part for part in _union(info.annotation) if _is_settings(part)), None)
-        if nested is None or default is None:
-            shown = None if default is PydanticUndefined else _written(default)
-            yield Setting(name, shown, _allowed(info), info.description or "", nested is not None)
-        if nested is not None:
-            for inner in describe(nested, f"{name}.", default if isinstance(default, Settings) else None):
-                # A group that may be left out asks for nothing until it is given.
-                free = default is None and inner.default is None
-                yield replace(inner, default=f"none, needed in {field}") if free else inner
-
-
-def describe_with(kind: type[Settings], recipe: Path | None) -> Iterator[Setting]:
-    """Every setting of `kind` with what the recipe says in the place of the default, for a command that has its own."""
-    tree = {} if recipe is None else _read(recipe)[0]
-    for setting in describe(kind):
-        value: Any = tree
-        for name in setting.name.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if value is None:
-            yield setting
-        elif isinstance(value, dict) and setting.group:
-            yield replace(setting, default="given, see below")
-        else:
-            flat = not isinstance(value, dict) and not (
-                isinstance(value, list) and value and isinstance(value[0], dict)
-            )
-            yield replace(setting, default=_written(value) if flat else "see the recipe")
-
-
-def _read(recipe: Path) -> tuple[Tree, Origins]:
-    try:
-        text = recipe.read_text(encoding="utf-8")
-        values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except FileNotFoundError:
-        raise DupmaeError("no such recipe", where=recipe, fix="check the path") from None
-    except OSError as error:
-        raise DupmaeError(f"cannot read: {error.strerror}", where=recipe, fix="name a YAML file") from None
-    except UnicodeDecodeError:
-        raise DupmaeError("not UTF-8", where=recipe, fix="convert it to UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error)
-        line = None if mark is None else mark.line + 1
-        raise DupmaeError(f"not YAML: {reason}", where=recipe, line=line, fix="write `name: value` lines") from None
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict):
-        raise DupmaeError("holds no settings", where=recipe, fix="write `name: value` lines")
-    origins: Origins = {}
-    for name, line in _lines(node, ""):
-        if name in origins:
-            raise DupmaeError(f"{name} is given twice", where=recipe, line=line, fix="keep one of the lines")
-        origins[name] = _Origin(recipe, line)
-    return values, origins
-
-
-def _lines(node: Any, prefix: str) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode) and prefix.count(".") < DEEPEST:
-        for key, value in node.value:
-            yield f"{prefix}{key.value}", key.start_mark.line + 1
-            yield from _lines(value, f"{prefix}{key.value}.")
-
-
-def _split(text: str) -> tuple[str, Any]:
-    name, mark, value = text.partition("=")
-    if not mark or not name:
-        raise DupmaeError("not a setting", where=text, fix="write name=value, such as seed=1")
-    try:
-        return name, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise DupmaeError("the value is not YAML", where=text, fix="put it in quotes") from None
-
-
-def _put(tree: Tree, path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = tree.get(part)
-        tree[part] = dict(inner) if isinstance(inner, dict) else {}
-        tree = tree[part]
-    tree[path[-1]] = value
-
-
 def _explained(kind: type[Settings], detail: ErrorDetails, origins: Origins, recipe: Path | None) -> DupmaeError:
     """One error of the settings classes in the words of the person who wrote them."""
     known = {setting.name: setting for setting in describe(kind)}
@@ -233,7 +182,7 @@ def _explained(kind: type[Settings], detail: ErrorDetails, origins: Origins, rec
     parts = [str(part) for part in detail["loc"]]
     if detail["type"] in ("extra_forbidden", "invalid_key"):
         name = ".".join(parts)
-        return _error(f"no setting {name}", _nearest(name, [*known, *groups]), name, origins, recipe)
+        return _error(f"no setting {name}", _similar(name, [*known, *groups]), name, origins, recipe)
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
         name = _named(message, origins) or ".".join(parts)
@@ -253,12 +202,11 @@ def _explained(kind: type[Settings], detail: ErrorDetails, origins: Origins, rec
 
 
 def _error(problem: str, fix: str, name: str, origins: Origins, recipe: Path | None) -> DupmaeError:
-    """The error, placed where the setting was given, or the nearest group around it, or the whole recipe."""
+    """The error, placed where the setting was given, or something in it, or a group around it, or the whole recipe."""
     parts = name.split(".")
-    tried = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    origin = next((origins[part] for part in tried if part in origins), None)
-    if origin is None:
-        return DupmaeError(problem, where=recipe, fix=fix)
+    tried = [name, *(other for other in origins if other.startswith(f"{name}."))]
+    tried += [".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
+    origin = next((origins[part] for part in tried if part in origins), Origin(recipe))
     return DupmaeError(problem, where=origin.where, line=origin.line, fix=fix)
 
 
@@ -271,21 +219,39 @@ def _named(message: str, origins: Origins) -> str | None:
     return None
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _similar(name: str, known: Sequence[str]) -> str:
     """A guess at what was meant: the nearest dotted name, or one that ends alike in another group."""
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
-    if not near:
-        endings = {other.rpartition(".")[2]: other for other in known}
-        near = [endings[end] for end in get_close_matches(name.rpartition(".")[2], endings, n=1, cutoff=0.7)]
-    return f"did you mean {near[0]}?" if near else "--help lists the settings"
+    endings = {other.rpartition(".")[2]: other for other in known}
+    ending = nearest(name.rpartition(".")[2], endings)
+    guess = nearest(name, known) or (endings[ending] if ending is not None else None)
+    return f"did you mean {guess}?" if guess else "--help lists the settings"
+
+
+def _annotation(kind: type[Settings], name: str) -> Any:
+    """What a setting is declared as; Any where that is not known."""
+    annotation: Any = kind
+    for part in name.split("."):
+        group = _group(annotation)
+        values = next((get_args(inner)[1] for inner in _union(annotation) if get_origin(inner) is dict), Any)
+        annotation = values if group is None else getattr(group.model_fields.get(part), "annotation", Any)
+    return annotation
+
+
+def _wants_text(annotation: Any) -> bool:
+    """Whether texts or paths are what a setting is made of."""
+    if get_origin(annotation) in (Union, types.UnionType, list, dict):
+        return any(map(_wants_text, get_args(annotation)[get_origin(annotation) is dict :]))
+    return annotation in (str, Path) or get_origin(annotation) is Literal
 
 
 def _union(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-def _is_settings(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Settings)
+def _group(annotation: Any) -> type[Settings] | None:
+    """The settings class that a setting holds, if it holds one."""
+    parts = (part for part in _union(annotation) if isinstance(part, type) and issubclass(part, Settings))
+    return next(parts, None)
 
 
 def _allowed(info: FieldInfo) -> str:
@@ -307,9 +273,9 @@ def _words(annotation: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    """A default as one would write it in YAML."""
+    """A default as one would write it behind NAME=."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "{}"
-    return str(value) or "''"
+    return str(value)

@@ -145,6 +145,9 @@ class Pretrain(PretrainOptions):
 class Plan(Pretrain):
     """`dupmae plan`: time and cost of a pre-training recipe, before it is run."""
 
+    # With sizes given there need be neither data nor a model.
+    need_not_exist = frozenset({"out", "data", "model", "probe", "contrastive"})
+
     gpu: Literal["h100", "h100-pcie", "h200", "a100", "l40s", "l4", "a10", "cpu"] = Field(
         "h100", description="accelerator; cpu: this machine, measured"
     )

@@ -74,6 +74,8 @@ class Finding(Settings):
 class Study(Settings):
     """`dupmae study`: a grid of pre-trainings and fine-tunings, each cell measured on the same collections."""
 
+    need_not_exist = frozenset({"out", "work"})
+
     title: str = Field("A study of pre-training", description="heading of the results")
     out: Path = Field(Path("results"), description="folder for study.json, README.md and the plots")
     work: Path = Field(Path("runs/study"), description="folder for shards, pairs and cells in progress")

@@ -11,6 +11,7 @@ from dupmae.evaluation.benchmarks.retrieval import evaluate_collection
 from dupmae.evaluation.benchmarks.sts import evaluate_sts, open_sts
 from dupmae.evaluation.benchmarks.suite_results import out_folder
 from dupmae.evaluation.benchmarks.transfer import evaluate_transfer, open_transfer
+from dupmae.files import check_folder
 from dupmae.retriever.model import Retriever
 from dupmae.settings.benchmarks import EvaluateSuite
 
@@ -26,8 +27,10 @@ def evaluate_suite(settings: EvaluateSuite) -> dict[str, Any]:
     """Measure a retriever by a suite, write the results to a folder and return what its metrics.json says.
 
     Raises:
-        DupmaeError: for a retriever or data that cannot be read, are missing, or are not whole.
+        DupmaeError: for a retriever or data that cannot be read, are missing, or are not whole, and for a file
+            where the results go.
     """
+    check_folder(out_folder(settings))
     opening, evaluating = SUITES.get(settings.suite, (open_collection, evaluate_collection))
     # Data first: opening a model takes seconds, and most mistakes are in the data.
     data = opening(settings)
