@@ -81,7 +81,7 @@ def test_values_of_a_part_of_the_queries(folder: Path, capsys: pytest.CaptureFix
 
 
 def test_the_wrong_data_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no such folder" in line(capsys, "a", "b", "--data", "gone")
+    assert "gone: no such file or folder" in line(capsys, "a", "b", "--data", "gone")
     Path("data/qrels/test.tsv").write_text("q0\td0\t1\nq1\td1\t1\n")
     assert "has 2 judged queries, a/metrics.json is of 4" in line(capsys, "a", "b")
 

@@ -69,7 +69,7 @@ def test_a_model_beside_it_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_refused_on_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DupmaeError, match=r"no such tokenizer folder \(check the path\)"):
+    with pytest.raises(DupmaeError, match=r"no such model folder \(check the path\)"):
         load_tokenizer(tmp_path / "absent")
     with pytest.raises(DupmaeError, match="cannot load the tokenizer") as error:
         load_tokenizer(tmp_path)

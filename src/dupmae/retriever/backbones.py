@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from transformers.utils import logging as library
 from dupmae.errors import DupmaeError
 from dupmae.nn.backbone import Backbone, family_of
 from dupmae.settings import FromScratch
+from dupmae.settings.models import model_folder
 
 
 def device() -> torch.device:
@@ -33,8 +33,7 @@ def open_backbone(model: str, *, whole: bool = False) -> tuple[Backbone, bool]:
         DupmaeError: when nothing loadable is there, a model of a family that is not supported, or weights that are
             not those of the configuration.
     """
-    if _can_only_be_a_path(model) and not Path(model).is_dir():
-        raise DupmaeError("no such model folder", where=model, fix="check the path")
+    model = model_folder(model)
     with loading(model):
         config = PreTrainedConfig.get_config_dict(model)[0]
         if any(isinstance(value, float) and not math.isfinite(value) for value in config.values()):
@@ -110,12 +109,6 @@ def _from_pretrained(model: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
         **settings,
     )
     return loaded
-
-
-def _can_only_be_a_path(model: str) -> bool:
-    """Whether a name is none of the hub's (`name`, `owner/name`), or lies in a folder that is here."""
-    path = Path(model)
-    return model.startswith((".", "/", "~")) or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
 
 def carried_recipes(kind: type[Settings] | None = None) -> dict[str, Path]:
     """The recipes that come with the package, by name; with `kind` only those that are its settings."""
-    paths = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    paths = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"), key=lambda path: path.stem)}
     fields = None if kind is None else kind.model_fields.keys()
     return {name: path for name, path in paths.items() if fields is None or read_recipe(path)[0].keys() <= fields}
 

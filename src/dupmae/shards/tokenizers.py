@@ -21,6 +21,7 @@ from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from dupmae.errors import DupmaeError
+from dupmae.settings.models import TOKENIZER, model_folder
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # A vocabulary of tens of thousands is settled long before this many records, or this many characters of them.
@@ -37,8 +38,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
         DupmaeError: when it cannot be loaded, is not a fast one, has no vocabulary, or lacks a token that
             pre-training needs.
     """
-    if _is_path(name) and not Path(name).is_dir():
-        raise DupmaeError("no such tokenizer folder", where=name, fix="check the path")
+    name = model_folder(name, TOKENIZER)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
@@ -61,11 +61,6 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     # The vector of a text is read at its first position, here and in every library that opens a saved folder.
     tokenizer.padding_side = "right"
     return tokenizer
-
-
-def _is_path(name: str | Path) -> bool:
-    """Whether a name can only be a path: hub names are `name` or `owner/name`."""
-    return isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

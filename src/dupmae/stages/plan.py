@@ -15,6 +15,7 @@ from typing import Any
 from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from dupmae.settings import Contrastive, Plan
+from dupmae.settings.models import CONFIGURATION, model_folder
 from dupmae.shards.folder import Shards
 from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.flops import Shape, Texts, paired_flops, step_parts
@@ -163,7 +164,7 @@ def _configuration(model: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+        return AutoConfig.from_pretrained(model_folder(model, CONFIGURATION), trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         fix = "give a Hugging Face folder, or the sizes as planned.layers and so on"

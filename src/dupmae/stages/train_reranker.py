@@ -25,6 +25,7 @@ from dupmae.files import LOG, new_folder, training_folder, write_text
 from dupmae.nn.backbone import FAMILIES
 from dupmae.retriever.backbones import check_weights, loading, resolve_dtype, silent_library
 from dupmae.settings import TrainReranker
+from dupmae.settings.models import model_folder
 from dupmae.training.stopping import StopSignals
 
 # Tokens of query and passage together: the authors' teacher.
@@ -94,6 +95,7 @@ def open_teacher(model: str, length: int | None = None, *, trained: bool = True)
     from sentence_transformers import CrossEncoder
     from transformers import AutoModelForSequenceClassification
 
+    model = model_folder(model)
     with loading(model):
         # Once more for the names of the weights: sentence-transformers does not tell what was missing.
         lm, info = AutoModelForSequenceClassification.from_pretrained(

@@ -217,8 +217,11 @@ def test_options_that_a_suite_does_not_read_are_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--suite", "msmarco"), "--suite: suite cannot be 'msmarco' (give msmarco-passage or msmarco-document"),
-        (("--suite", "beir", "--data", "none"), "none: no such folder"),
+        (
+            ("--suite", "msmarco"),
+            "--suite=msmarco: suite cannot be 'msmarco' (give msmarco-passage or msmarco-document",
+        ),
+        (("--suite", "beir", "--data", "none"), "none: no such file or folder"),
         (("--suite", "beir"), "test queries/documents of each: trec-covid 50/171,332; bioasq 500/14,914,602; nfcorpus"),
         (
             ("--suite", "beir", "--data", "beir", "sets=[quora]"),
