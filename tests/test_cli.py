@@ -277,7 +277,7 @@ def test_every_setting_is_an_option(words: list[str], monkeypatch: pytest.Monkey
 
 
 def test_words_without_an_option_are_what_the_command_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings_of(monkeypatch, "compare", "a", "--bm25", "b", "names=[x, y]").inputs == [Path("a"), Path("b")]
+    assert settings_of(monkeypatch, "compare", "a", "--bm25", "b", "test=t-test").inputs == [Path("a"), Path("b")]
     found = settings_of(monkeypatch, "search", "index", "what", "--k", "3", "does", "x=1", "mean", "--", "--k")
     assert (found.index, found.query, found.k) == (Path("index"), "what does x=1 mean --k", 3)
     assert settings_of(monkeypatch, "evaluate", "r", "--suite", "beir").split == "test"
@@ -358,7 +358,7 @@ def test_a_terminated_command_leaves_nothing_half_written(tmp_path: Path) -> Non
     program = (
         "import sys, time; from dupmae import cli, stages; from dupmae.files import new_folder\n"
         "def call(stage, settings, recipe):\n"
-        "    with new_folder(settings.out) as folder:\n"
+        "    with new_folder(settings.out, 'shards') as folder:\n"
         "        (folder / 'half').touch(); print('ready', flush=True); time.sleep(60)\n"
         "stages.call = call\n"
         "sys.exit(cli.main(['prepare', 'texts', '--out', 'shards']))"
