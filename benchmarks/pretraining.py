@@ -27,6 +27,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from benchmarks.children import child, parser, peak_memory, run, spread
 from dupmae.memory import keep_pages
+from dupmae.nn import cpu
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.objectives import Batch, DuplexMAE
 from dupmae.nn.precision import LowPrecision
@@ -95,6 +96,8 @@ def _measure(options: Namespace) -> dict[str, Any]:
     )
     kind = "mlm" if options.variant == "mlm" else options.objective
     objective = DuplexMAE(Backbone(BertForMaskedLM(config)), Objective(kind=kind), Masking(), mask_id=MASK, seed=0)
+    if options.variant != "naive":
+        cpu.prepare(objective)
     objective.to(device())
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
     batch = random_batch("bert", [options.length] * options.batch, 0, options.vocabulary)

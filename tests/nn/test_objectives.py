@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.decoder import DecoderLayer
-from dupmae.nn.objectives import Batch, Draws, DuplexMAE, distinct_tokens
+from dupmae.nn.objectives import Batch, Draws, DuplexMAE
+from dupmae.nn.randomness import RowRandom
 from dupmae.settings import Masking, Objective
 from tests.reference import objectives as reference
 from tests.reference.tiny import KINDS, MASK, random_batch, randomise, tiny_model
@@ -147,16 +149,6 @@ def test_a_hidden_token_does_not_reach_its_own_row() -> None:
         assert gradient[0].any(1).equal(draws.visible[0, row])
 
 
-def test_where_every_token_is_masked_the_first_speaks_for_the_bag_of_words() -> None:
-    model, batch, draws = built("bert", "dupmae")
-    every = batch.valid & ~batch.special
-    found = model(batch, Draws(every, draws.corrupted, draws.visible, None))["bow"]
-    but_first = every.clone()
-    but_first[:, 1] = False
-    expected = model(batch, Draws(but_first, draws.corrupted, draws.visible, None))["bow"]
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-
-
 def test_text_without_ordinary_tokens_gives_finite_terms() -> None:
     model, batch, _ = built("bert", "dupmae")
     batch = Batch(batch.input_ids, batch.word_starts, torch.ones_like(batch.special), batch.valid)
@@ -174,11 +166,72 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
     assert not other.masked.equal(draws.masked)
 
 
-def test_distinct_tokens() -> None:
-    ids = torch.tensor([[2, 7, 7, 9], [7, 5, 5, 2]])
-    counted = torch.tensor([[False, True, True, True], [True, True, True, False]])
-    rows, tokens = distinct_tokens(ids, counted)
-    assert list(zip(rows.tolist(), tokens.tolist(), strict=True)) == [(0, 7), (0, 9), (1, 5), (1, 7)]
+def test_a_text_of_one_word_is_not_masked_and_still_decoded() -> None:
+    """Masked whole, its token would have to be told from nothing."""
+    model, _, _ = built("bert", "dupmae")
+    batch = Batch(**random_batch("bert", [3, 9], 0))
+    draws = model.draw(batch, 0)
+    assert draws.masked.any(1).tolist() == [False, True]
+    assert draws.decoded is not None
+    assert draws.decoded.tolist()[0] == 1
+
+
+def test_the_thread_that_makes_batches_draws_what_the_step_would() -> None:
+    for variant in VARIANTS:
+        model, _, draws = built("bert", variant)
+        item = random_batch("bert", LENGTHS, 0) | {"step": torch.tensor(11), "rows": torch.arange(3)}
+        given, drawn = model.arguments(model.add_draws(item))
+        assert given.padded
+        for name, value in vars(draws).items():
+            other = getattr(drawn, name)
+            assert value is other is None or value.equal(other)
+
+
+def test_without_padding_no_mask_is_needed() -> None:
+    model, _, _ = built("bert", "dupmae")
+    item = random_batch("bert", [7, 7], 0) | {"step": torch.tensor(2), "rows": torch.arange(2)}
+    batch, draws = model.arguments(model.add_draws(item))
+    assert not batch.padded
+    torch.testing.assert_close(model(batch, draws), model(replace(batch, padded=True), draws))
+
+
+def test_every_mask_has_random_bits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of a row may not meet: the decoder would see what the encoder saw, and 10% would follow the mask."""
+    used: list[int] = []
+    original = RowRandom.bits
+
+    def bits(random: RowRandom, stream: int, places: Tensor) -> Tensor:
+        used.append(stream)
+        return original(random, stream, places)
+
+    monkeypatch.setattr(RowRandom, "bits", bits)
+    for variant in ("basic", "dupmae"):
+        model, batch, _ = built("bert", variant)
+        used.clear()
+        model.draw(batch, 0)
+        assert len(used) == len(set(used)) == 3
+
+
+def test_what_replaces_a_token_does_not_follow_from_its_mask() -> None:
+    """Words are masked in the order of their keys: a draw from the same bits would keep none as they are."""
+    model, _, _ = built("bert", "mlm")
+    batch = Batch(**random_batch("bert", [22] * 400, 0))
+    batch = replace(batch, word_starts=batch.valid)
+    draws = model.draw(batch, 0)
+    kept = (draws.corrupted == batch.input_ids)[draws.masked].double().mean()
+    to_mask = (draws.corrupted == MASK)[draws.masked].double().mean()
+    assert float(kept) == pytest.approx(0.1, abs=0.03)
+    assert float(to_mask) == pytest.approx(0.8, abs=0.03)
+
+
+def test_both_decoders_masks_are_independent_of_the_encoders() -> None:
+    model, _, _ = built("bert", "basic")
+    batch = Batch(**random_batch("bert", [42] * 200, 0))
+    draws = model.draw(batch, 0)
+    assert draws.decoder_masked is not None
+    ordinary = batch.valid & ~batch.special
+    rate = float(draws.decoder_masked[ordinary].double().mean())
+    assert float(draws.decoder_masked[draws.masked].double().mean()) == pytest.approx(rate, abs=0.03)
 
 
 @pytest.mark.parametrize("kind", ["mlm", "retromae", "dupmae"])

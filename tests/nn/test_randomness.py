@@ -42,13 +42,6 @@ def test_every_bit_is_fair_and_rows_are_independent() -> None:
     assert abs(float((bits[..., 1:] == bits[..., :-1]).double().mean()) - 0.5) < 0.002
 
 
-@pytest.mark.parametrize("rate", [1 / 2, 1 / 4, 3 / 4, 0.3, 0.7, 0.98, 1e-6])
-def test_packed_bits_meet_their_rate(rate: float) -> None:
-    bits = unpacked(source().packed(5, WIDE, rate))
-    assert float(bits.mean()) == pytest.approx(rate, abs=2.0**-16 + 5 * (rate * (1 - rate) / bits.numel()) ** 0.5)
-    assert float(bits.mean((0, 1)).std()) < 0.01
-
-
 def test_uniform_numbers() -> None:
     numbers = source().uniform(0, 20_000).double()
     assert float(numbers.min()) >= 0

@@ -12,21 +12,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dupmae.nn import vocabulary
-from dupmae.nn.vocabulary import bag_of_words_loss, linear_cross_entropy, vocabulary_max
+from dupmae.nn.backbone import Backbone
+from dupmae.nn.vocabulary import (
+    bag_of_words_loss,
+    linear_cross_entropy,
+    padded_vocabulary_max,
+    text_maxima,
+    vocabulary_max,
+)
 from tests.reference import objectives as reference
+from tests.reference.tiny import random_batch, tiny_model
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 OFFSETS = [0, 3, 4, 9]
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["ragged", "padded"])
-def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Small chunks, as on a CPU and as on a GPU; the function makes others of them."""
+@pytest.fixture(autouse=True)
+def chunks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Small chunks; the function makes others of them."""
 
     def change(**sizes: int) -> None:
         monkeypatch.setitem(vocabulary.CHUNKS, "cpu", replace(vocabulary.CHUNKS["cpu"], **sizes))
 
-    change(tokens=4, columns=7, slice=5, logits=2**7, padded=request.param)
+    change(tokens=4, columns=7, slice=5, logits=2**7)
     return change
 
 
@@ -204,12 +212,53 @@ def test_bag_of_words_loss(dtype: torch.dtype) -> None:
             for (start, end), chosen, weight in zip(pairwise(OFFSETS), targets, weights, strict=True)
         ]
     ).mean()
-    rows, ids = torch.tensor([[0, 0, 1, 2, 2], [1, 4, 0, 7, 22]])
-    found = bag_of_words_loss(vocabulary_max(*inputs, OFFSETS), rows, ids, torch.tensor(weights, dtype=dtype)[rows])
+    ids = torch.tensor([[4, 1, 9, 4], [0, 9, 9, 3], [7, 9, 22, 9]])
+    counted = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 0, 1, 0]]) > 0
+    found = bag_of_words_loss(vocabulary_max(*inputs, OFFSETS), ids, counted, torch.tensor(weights, dtype=dtype))
     close = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     torch.testing.assert_close(found, expected, **close)
     for ours, theirs in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(ours, theirs, **close)
+
+
+@pytest.mark.parametrize("dtype", [*TOLERANCE, torch.bfloat16])
+def test_maxima_by_whole_products_are_those_of_ragged_ones(dtype: torch.dtype) -> None:
+    """What a GPU does, here: values, gradients, and texts whose kept positions are not side by side."""
+    inputs = drawn(dtype, tokens=15)
+    kept = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 1, 0, 0], [1, 1, 1, 1, 1]]) > 0
+    places = vocabulary.padded_places(kept)
+    assert places.tolist() == [[0, 2, 3, 3, 3], [7, 7, 7, 7, 7], [10, 11, 12, 13, 14]]
+    ragged = [inputs[0][kept.flatten()], *inputs[1:]]
+    found, expected = padded_vocabulary_max(*inputs, places), vocabulary_max(*ragged, OFFSETS)
+    close = {"rtol": TOLERANCE.get(dtype, 0.02), "atol": TOLERANCE.get(dtype, 0.02)}
+    torch.testing.assert_close(found, expected, **close)
+    factors = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(found.dtype)
+    for ours, theirs in zip(
+        gradients((found * factors).sum(), inputs), gradients((expected * factors).sum(), inputs), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, **close)
+    with torch.no_grad():
+        torch.testing.assert_close(padded_vocabulary_max(*inputs, places), expected, **close)
+
+
+@pytest.mark.parametrize("terms", [None, torch.tensor([7, 30, 5])])
+def test_texts_are_read_alike_as_on_a_gpu(
+    terms: Tensor | None, chunks: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone(tiny_model("bert"))
+    batch = random_batch("bert", [9, 5, 3], 0)
+    kept = batch["valid"] & ~batch["special"]
+    kept[2] = False
+    hidden = backbone.hidden(batch["input_ids"], batch["valid"]).detach().requires_grad_()
+    logits = backbone.output(backbone.transform(hidden))[..., slice(None) if terms is None else terms]
+    expected = torch.stack([logits[0, kept[0]].amax(0), logits[1, kept[1]].amax(0), logits[2, 0]])
+    for padded in (False, True):
+        monkeypatch.setitem(vocabulary.CHUNKS, "cpu", replace(vocabulary.CHUNKS["cpu"], padded=padded))
+        found = text_maxima(backbone, hidden, kept, terms)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        ours = torch.autograd.grad(found.sum(), hidden, retain_graph=True)[0]
+        theirs = torch.autograd.grad(expected.sum(), hidden, retain_graph=True)[0]
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_low_precision_stays_close() -> None:

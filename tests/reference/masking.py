@@ -21,14 +21,14 @@ def words_of(word_starts: Flags) -> list[list[int]]:
 def choose_words(keys: Sequence[float], word_starts: Flags, ordinary: Flags, rate: float) -> list[bool]:
     """Mask words in the order of their keys while the middle of the next one lies within the budget.
 
-    The budget is `rate` of the ordinary tokens; the first word is taken in any case.
+    The budget is `rate` of the ordinary tokens; the first word is taken in any case, the last one in none.
     """
     words = [[p for p in word if ordinary[p]] for word in words_of(word_starts)]
     numbered = sorted((keys[number], number) for number, word in enumerate(words) if word)
     budget = rate * sum(ordinary)
     masked = [False] * len(ordinary)
     done = 0
-    for place, (_, number) in enumerate(numbered):
+    for place, (_, number) in enumerate(numbered[:-1]):
         size = len(words[number])
         if place > 0 and done + size / 2 > budget:
             break

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.cpu.attention import use_fast_attention
-from dupmae.nn.cpu.dropout import use_fast_dropout
-from dupmae.nn.cpu.reductions import use_wide_sums
+from dupmae.nn.wide_sums import use_wide_sums
 
 
 class Output(NamedTuple):
@@ -41,6 +39,7 @@ class Family:
         output: the output projection.
         offset: rows of the position table in front of position 0, from the configuration.
         absolute: whether there is a position table, from the configuration.
+        takes_whole_masks: whether all layers take an attention mask [B, 1, 1, L] and add nothing of their own to it.
         project: the map from the embedding layer's width e to d, where they differ.
     """
 
@@ -48,6 +47,7 @@ class Family:
     output: Callable[[Any], Output]
     offset: Callable[[Any], int] = lambda config: 0
     absolute: Callable[[Any], bool] = lambda config: True
+    takes_whole_masks: bool = True
     project: Callable[[Any], nn.Linear | None] = lambda lm: None
 
 
@@ -92,6 +92,7 @@ FAMILIES: dict[str, Family] = {
         output=_ROBERTA.output,
         # Whatever the padding id, its embedding layer leaves out two rows.
         offset=lambda config: 2,
+        takes_whole_masks=False,
     ),
     "electra": Family(
         parts=lambda lm: (
@@ -106,11 +107,13 @@ FAMILIES: dict[str, Family] = {
         parts=_deberta_parts,
         output=_deberta_output,
         absolute=lambda config: bool(config.position_biased_input),
+        takes_whole_masks=False,
     ),
     "modernbert": Family(
         parts=lambda lm: (lm.head.dense, lm.head.act, lm.head.norm),
         output=lambda lm: _of_linear(lm.decoder),
         absolute=lambda config: False,
+        takes_whole_masks=False,
     ),
 }
 
@@ -147,8 +150,6 @@ class Backbone(nn.Module):
                 fix="use one with embedding_size equal to hidden_size",
             )
         self.lm = lm
-        use_fast_attention(lm)
-        use_fast_dropout(lm)
         use_wide_sums(lm)
 
     @property
@@ -166,15 +167,28 @@ class Backbone(nn.Module):
         """Longest input in tokens (RoBERTa and MPNet keep the position table's first rows for padding)."""
         return int(self.config.max_position_embeddings) - self._family.offset(self.config)
 
-    def hidden(self, input_ids: Tensor, valid: Tensor) -> Tensor:
-        """Final hidden states [B, L, d] for ids and validity [B, L]; no pooler is involved."""
-        given = {"input_ids": input_ids, "attention_mask": valid.long()}
+    def hidden(self, input_ids: Tensor, valid: Tensor, padded: bool = True) -> Tensor:
+        """Final hidden states [B, L, d] for ids and validity [B, L]; no pooler is involved.
+
+        Args:
+            padded: whether there may be padding; without it no mask is handed on, which the fastest kernels require.
+        """
+        given: dict[str, Any] = {"input_ids": input_ids}
+        # Looking is free on a CPU alone.
+        looked_at = valid.device.type == "cpu" and not torch.compiler.is_compiling()
+        if padded and not (looked_at and valid.all()):
+            given["attention_mask"] = self._attention_mask(valid)
         offset = self._family.offset(self.config)
         if offset:
             # These count positions by ids that are not padding, and a random replacement may draw that id.
             given["position_ids"] = (valid.long().cumsum(1) * valid) + offset - 1
         states: Tensor = self.lm.base_model(**given).last_hidden_state
         return states
+
+    def _attention_mask(self, valid: Tensor) -> Tensor:
+        """The mask [B, 1, 1, L] as layers take it where they do: the library would look into one of [B, L]."""
+        whole = self._family.takes_whole_masks and self.config._attn_implementation != "eager"
+        return valid[:, None, None] if whole else valid.long()
 
     def positions(self, length: int) -> Tensor:
         """Position embeddings p_0 .. p_(length-1), [length, d]; zeros where the family has none.

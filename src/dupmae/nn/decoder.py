@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dupmae.nn.backbone import family_of
-from dupmae.nn.cpu.attention import attend
-from dupmae.nn.cpu.dropout import Dropout
-from dupmae.nn.cpu.reductions import LayerNorm
+from dupmae.nn.wide_sums import LayerNorm
 
 # The slowest wavelength of rotary positions is 2 pi times this (RoFormer, section 3.2.2).
 ROTARY_BASE = 10_000.0
@@ -30,6 +29,8 @@ class DecoderLayer(nn.Module):
         super().__init__()
         width, inner = config.hidden_size, _setting(config, "intermediate_size", "hidden_dim")
         self.heads = int(config.num_attention_heads)
+        # What computes attention, in the form of torch's own: see `dupmae.nn.cpu`.
+        self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
         self.rotary = not family_of(config.model_type).absolute(config)
         # DistilBERT's, which no setting of its configuration gives.
         eps = _setting(config, "layer_norm_eps", "norm_eps", default=1e-12)
@@ -41,7 +42,7 @@ class DecoderLayer(nn.Module):
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
         self.norm = LayerNorm(width, eps=eps)
-        self.dropout = Dropout(_setting(config, "hidden_dropout_prob", "dropout", "mlp_dropout"))
+        self.dropout = nn.Dropout(_setting(config, "hidden_dropout_prob", "dropout", "mlp_dropout"))
         self.attention_dropout = nn.Dropout(_setting(config, "attention_probs_dropout_prob", "attention_dropout"))
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -66,12 +67,12 @@ class DecoderLayer(nn.Module):
         query, key = self._split(self.query(queries)), self._split(self.key(context))
         if self.rotary:
             query, key = rotate(query), rotate(key)
-        attended = attend(
+        attended = self.attend(
             query,
             key,
             self._split(self.value(context)),
-            visible[:, None],
-            self.attention_dropout.p if self.training else 0.0,
+            attn_mask=visible[:, None],
+            dropout_p=self.attention_dropout.p if self.training else 0.0,
         )
         joined = attended.transpose(1, 2).flatten(2)
         states = self.attention_norm(queries + self.dropout(self.attention_output(joined)))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dupmae.nn.randomness import RowRandom, unit_interval
 
-# Streams of a row's randomness. Visibility uses one for every binary digit of its rate.
-ENCODER, CORRUPTION, DECODER, VISIBILITY = 0, 1, 2, 16
-# Room for 64 x this many positions between the counters of two words.
-_BLOCKS = 2**16
+# Streams of a row's randomness.
+ENCODER, CORRUPTION, DECODER, VISIBILITY = 0, 1, 2, 3
+# Room for four times this many columns between the counters of two rows of a visibility mask.
+_COLUMNS = 2**16
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def choose_words(keys: Tensor, layout: Layout, rate: float) -> Tensor:
 
     Words are taken in the order of `keys` (float [B, L], one key per word index, the smallest first).
     A word is taken while the middle of its span lies within the budget, which keeps the expected
-    rate right to half a word; the first word is always taken, so no row goes without a mask.
+    rate right to half a word. The first word is always taken and the last one never, so a row of several words
+    has something to predict and something to predict it from, and one of a single word stays as it is.
     """
     sizes = torch.zeros_like(layout.words).scatter_add_(1, layout.words, layout.ordinary.long())
     order = keys.masked_fill(sizes == 0, float("inf")).argsort(dim=1)
@@ -55,6 +56,8 @@ def choose_words(keys: Tensor, layout: Layout, rate: float) -> Tensor:
     budget = rate * layout.ordinary.sum(1, keepdim=True)
     taken = (middle <= budget) & (ordered > 0)
     taken[:, 0] = ordered[:, 0] > 0
+    places = torch.arange(taken.shape[1], device=taken.device)
+    taken &= places < (ordered > 0).sum(1, keepdim=True) - 1
     by_word = torch.zeros_like(taken).scatter_(1, order, taken)
     return by_word.gather(1, layout.words) & layout.ordinary
 
@@ -82,55 +85,20 @@ def decoder_visibility(layout: Layout, rate: float, unit: Literal["word", "token
     """Draw which positions each decoder row may attend to; bool [B, L, L], true where visible.
 
     Row i sees a random subset, drawn anew for each row, of the ordinary positions (each word, or token,
-    hidden with probability `rate`) and every special token, never padding and never itself. Column 0
+    hidden with probability `rate`, to 2^-16) and every special token, never padding and never itself. Column 0
     is visible to every row but row 0; row 0 sees at least position 1 (RetroMAE, equation 5).
-
-    Sixty-four rows' decisions about a word are the bits of one number until the very end: a decision
-    costs a sixty-fourth of the work it would cost as a boolean.
     """
     rows, length = layout.words.shape
-    blocks, device = -(-length // 64), layout.words.device
-    # A GPU draws for places that no word has rather than wait for how many there are.
-    count = length if unit == "token" or device.type != "cpu" else int(layout.words.max()) + 1
-    places = torch.arange(count, device=device)[:, None] * _BLOCKS + torch.arange(blocks, device=device)
-    seen = random.packed(VISIBILITY, places, rate).bitwise_not_()
+    # A number holds the draws of four words, or tokens, for one row.
+    places = torch.arange(length)[:, None] * _COLUMNS + torch.arange(-(-length // 4))
+    draws = random.bits(VISIBILITY, places.to(layout.words.device)).view(torch.int16)[..., :length]
+    visible = draws >= min(round(rate * 2**16), 2**16 - 1) - 2**15
     if unit == "word":
-        seen = seen.gather(1, layout.words[:, :, None].expand(rows, length, blocks))
-    seen |= _as_bits(layout.valid & ~layout.ordinary)
-    seen &= _as_bits(layout.valid)
-    seen[:, 0] = -1
-    padded = torch.nn.functional.pad(seen, (0, 0, 0, 64 * blocks - length)).view(rows, blocks, 64, blocks)
-    by_row = _transpose_bits(padded).permute(0, 3, 2, 1).reshape(rows, 64 * blocks, blocks)
-    visible = _spread_bits(by_row[:, :length])[:, :, :length]
+        visible = visible.gather(2, layout.words[:, None].expand(rows, length, length))
+    visible |= ~layout.ordinary[:, None]
+    visible &= layout.valid[:, None]
+    visible[:, :, 0] = True
     visible.diagonal(dim1=1, dim2=2).fill_(False)
     if length > 1:
         visible[:, 0, 1] = True
     return visible
-
-
-def _as_bits(flags: Tensor) -> Tensor:
-    """All ones or all zeros for every flag, int64 [B, L, 1]."""
-    return flags.long().neg_()[:, :, None]
-
-
-def _transpose_bits(words: Tensor) -> Tensor:
-    """Transpose 64 x 64 blocks of bits in place: [.., 64, n] int64, bit k of word w becomes bit w of word k.
-
-    Halves of ever smaller blocks change places (Warren, Hacker's Delight, section 7-3).
-    """
-    for size in (32, 16, 8, 4, 2, 1):
-        low_bits = sum(1 << bit for bit in range(64) if bit % (2 * size) < size)
-        mask = low_bits - 2**64 if low_bits >= 2**63 else low_bits
-        pairs = words.view(*words.shape[:-2], 32 // size, 2, size, words.shape[-1])
-        low, high = pairs[..., 0, :, :], pairs[..., 1, :, :]
-        moved = (low >> size).bitwise_xor_(high).bitwise_and_(mask)
-        high.bitwise_xor_(moved)
-        low.bitwise_xor_(moved << size)
-    return words
-
-
-def _spread_bits(words: Tensor) -> Tensor:
-    """The bits of int64 [.., n] as booleans [.., 64 n], the lowest first, by a table of all bytes."""
-    table = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).bool().view(torch.int64).view(-1)
-    flat = words.reshape(-1).contiguous().view(torch.uint8).int()
-    return table.to(words.device).index_select(0, flat).view(torch.bool).view(*words.shape[:-1], -1)

@@ -14,8 +14,6 @@ from torch import Tensor
 
 _GOLDEN = -0x61C8864680B583EB
 _STREAM = 2**48
-# Binary digits of a rate: met to 2^-16, exactly where it is a multiple of that.
-DIGITS = 16
 
 
 def _signed(value: int) -> int:
@@ -50,19 +48,6 @@ class RowRandom:
     def uniform(self, stream: int, count: int) -> Tensor:
         """Uniform numbers in [0, 1), float32 [B, count]."""
         return unit_interval(self.bits(stream, torch.arange(count, device=self.keys.device)))
-
-    def packed(self, stream: int, places: Tensor, rate: float) -> Tensor:
-        """Like `bits`, with every bit set with probability `rate`.
-
-        The binary digits of the rate, the last first, say whether a fresh fair bit is joined by or (1) or by and (0).
-        """
-        digits = min(max(round(rate * 2**DIGITS), 1), 2**DIGITS - 1)
-        spare = (digits & -digits).bit_length() - 1
-        made = self.bits(stream, places)
-        for place in range(spare + 1, DIGITS):
-            fresh = self.bits(stream + place, places)
-            made = made.bitwise_or_(fresh) if digits >> place & 1 else made.bitwise_and_(fresh)
-        return made
 
 
 def unit_interval(bits: Tensor) -> Tensor:

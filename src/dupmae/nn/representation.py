@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dupmae.nn.aggregation import fold
 from dupmae.nn.backbone import Backbone, pooled
 from dupmae.nn.topk_scores import topk_scores
-from dupmae.nn.vocabulary import vocabulary_max
+from dupmae.nn.vocabulary import text_maxima
 from dupmae.settings import Representation
 
 
@@ -96,7 +96,7 @@ class HybridEncoder(nn.Module):
         if self.has_sparse and queries and self.settings.query_terms == "input":
             sparse = self._own_terms(backbone, hidden, input_ids, valid & ~special)
         elif self.has_sparse:
-            sparse = self.activate(_maxima(backbone, hidden, valid, special), self.term_weights)
+            sparse = self.activate(text_maxima(backbone, hidden, valid & ~special), self.term_weights)
         if sparse is not None and self.settings.kind == "aggregated":
             sparse = fold(sparse, self.settings.aggregated_dimensions)
         return Vectors(dense, sparse)
@@ -112,7 +112,8 @@ class HybridEncoder(nn.Module):
 
     def maxima(self, texts: Texts) -> Tensor:
         """mu over the ordinary tokens of passages, [B, |V|]; a text without any is read at [CLS]."""
-        return _maxima(self.backbone, self.backbone.hidden(texts.ids, texts.valid), texts.valid, texts.special)
+        hidden = self.backbone.hidden(texts.ids, texts.valid)
+        return text_maxima(self.backbone, hidden, texts.valid & ~texts.special)
 
     def activate(self, maxima: Tensor, term_weights: Tensor) -> Tensor:
         """Non-linearity and term weights over entries of mu, float [...]."""
@@ -179,11 +180,3 @@ class HybridEncoder(nn.Module):
         assert dense is not None
         assert sparse is not None
         return Vectors(torch.cat([dense, sparse], 1), None)
-
-
-def _maxima(backbone: Backbone, hidden: Tensor, valid: Tensor, special: Tensor) -> Tensor:
-    kept = valid & ~special
-    kept[:, 0] |= ~kept.any(1)
-    offsets = [0, *kept.sum(1).cumsum(0).tolist()]
-    output = backbone.output
-    return vocabulary_max(backbone.transform(hidden[kept]), output.weight, output.bias, offsets)

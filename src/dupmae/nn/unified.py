@@ -59,5 +59,5 @@ class UnifiedObjective(LowPrecision):
         assert isinstance(self.inner, DuplexMAE)
         counts = {} if texts is None else self.inner.counts(*texts)
         if pairs is not None:
-            counts |= dict.fromkeys((TERM, ACCURACY), pairs["targets"].new_tensor(len(pairs["targets"])))
+            counts |= dict.fromkeys((TERM, ACCURACY), torch.tensor(len(pairs["targets"])))
         return counts

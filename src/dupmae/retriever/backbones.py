@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreT
 from transformers.utils import logging as library
 
 from dupmae.errors import DupmaeError
+from dupmae.nn import cpu
 from dupmae.nn.backbone import Backbone, family_of
 from dupmae.settings import FromScratch
 from dupmae.settings.models import model_folder
@@ -46,6 +47,7 @@ def open_backbone(model: str, *, whole: bool = False) -> tuple[Backbone, bool]:
             lm, info = _from_pretrained(model, legacy=False)
     check_weights(lm, info, model, whole=whole)
     backbone = Backbone(lm)
+    cpu.prepare(backbone)
     dense, norm = backbone.head_parts()
     head = {id(parameter) for parameter in (*dense.parameters(), *norm.parameters())}
     names = {name for name, parameter in lm.named_parameters() if id(parameter) in head}
@@ -136,7 +138,9 @@ def new_backbone(shape: FromScratch, tokenizer: Any, max_length: int) -> Backbon
         max_position_embeddings=max_length,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Backbone(BertForMaskedLM(config))
+    backbone = Backbone(BertForMaskedLM(config))
+    cpu.prepare(backbone)
+    return backbone
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from dupmae import console
 from dupmae.memory import trim
-from dupmae.nn.cpu.packed import pack
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.shards.batches import Indices, budget_batches
@@ -63,9 +62,6 @@ class Worker:
     ) -> None:
         self.device, self._pad = device, pad
         self._encoder = copy.deepcopy(encoder).to(device=device, dtype=dtype).eval()
-        for tower in (self._encoder.backbone, self._encoder.query_backbone):
-            if tower is not None and device.type == "cpu":
-                pack(tower.lm.base_model)
         self._special = torch.zeros(len(encoder.term_weights), dtype=torch.bool)
         self._special[special] = True
         self._special = self._special.to(device)

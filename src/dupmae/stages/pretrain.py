@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
+from dupmae.nn import cpu
 from dupmae.nn.backbone import Backbone, set_dropout
 from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.nn.precision import LowPrecision
@@ -89,6 +90,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
     )
     decoder = objective.decoder
     known_decoder = decoder is not None and earlier is not None and load_decoder(decoder, earlier)
+    cpu.prepare(objective)
     if settings.dropout is not None:
         set_dropout(objective, settings.dropout)
     if settings.activation_checkpointing:

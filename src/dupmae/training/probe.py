@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from dupmae.corpus.judged_split import load_split
 from dupmae.nn.backbone import Backbone
-from dupmae.nn.vocabulary import vocabulary_max
+from dupmae.nn.vocabulary import text_maxima
 from dupmae.retriever.backbones import device
 from dupmae.shards.batches import Records, budget_batches
 from dupmae.shards.tokenise import Tokenisation
@@ -140,11 +140,7 @@ class _Reader(nn.Module):
 
     def forward(self, input_ids: Tensor, valid: Tensor, special: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.backbone.hidden(input_ids, valid)
-        kept = valid & ~special
-        kept[:, 0] |= ~kept.any(1)
-        offsets = [0, *kept.sum(1).cumsum(0).tolist()]
-        output = self.backbone.output
-        maxima = vocabulary_max(self.backbone.transform(hidden[kept]), output.weight, output.bias, offsets)
+        maxima = text_maxima(self.backbone, hidden, valid & ~special)
         odds = maxima - maxima.logsumexp(1, keepdim=True) + math.log(maxima.shape[1])
         return hidden[:, 0].float(), F.softplus(odds)
 

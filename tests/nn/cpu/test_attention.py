@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dupmae.nn import cpu
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.cpu import attention
 from dupmae.nn.cpu.attention import attend
@@ -121,6 +122,7 @@ def test_backbones_attend_as_the_library_does(kind: str, tmp_path: Path) -> None
     batch = random_batch(kind, [12, 5], 0)
     plain = lm.base_model(input_ids=batch["input_ids"], attention_mask=batch["valid"].long()).last_hidden_state
     backbone = Backbone(lm)
+    cpu.prepare(backbone)
     assert lm.config._attn_implementation == attention.NAME
     found = backbone.hidden(batch["input_ids"], batch["valid"])
     torch.testing.assert_close(found[batch["valid"]], plain[batch["valid"]], rtol=1e-10, atol=1e-10)

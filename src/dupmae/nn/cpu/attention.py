@@ -1,9 +1,10 @@
 """Attention for CPUs: batched products and a softmax in the dtype of the network, a block of heads at a time.
 
 Torch's fused CPU kernel spends its time converting 16-bit numbers, and falls back to a slow path with dropout; at the
-lengths of encoders plain products are faster. The scores of a block stay in the processor's cache: with those of all
-heads at once, going through memory and faulting in fresh pages cost more than the products. Longer inputs than
-`LONGEST` and other devices use torch's kernel, which needs no [L, L] tensor.
+lengths of encoders plain products are faster: `python -m benchmarks.ablation` measures by how much. The scores of a
+block stay in the processor's cache: with those of all heads at once, going through memory and faulting in fresh pages
+cost more than the products. Longer inputs than `LONGEST` and other devices use torch's kernel, which needs no
+[L, L] tensor.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from dupmae.nn.cpu.dropout import apply_bits, keep_bits
+from dupmae.nn.decoder import DecoderLayer
 
 NAME = "dupmae"
 LONGEST = 1024
@@ -27,6 +28,7 @@ LONGEST = 1024
 BLOCK = 2**20
 # A softmax takes up to twice the time an element where rows do not fill whole vectors.
 VECTOR = 32
+_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class _Attention(torch.autograd.Function):
@@ -146,21 +148,23 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sc
     return done
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, rate: float = 0.0) -> Tensor:
-    """Scaled dot-product attention.
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0
+) -> Tensor:
+    """`F.scaled_dot_product_attention`, softmax(Q K^T / sqrt(d) + M) V with dropout on the shares.
 
     Args:
         query, key, value: [B, H, L, d].
-        visible: bool, broadcastable to [B, H, L, L]; true where a row may attend to a column. None: everywhere.
-        rate: dropout of the attention shares.
+        attn_mask: bool, broadcastable to [B, H, L, L]; true where a row may attend to a column. None: everywhere.
+        dropout_p: rate of the dropout.
 
     Returns:
         [B, H, L, d].
     """
     if not _fast(query, key):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=rate)
-    bias = None if visible is None else _as_bias(visible, query.dtype)
-    return _attended(query, key, value, bias, query.shape[-1] ** -0.5, rate)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p)
+    bias = None if attn_mask is None else _as_bias(attn_mask, query.dtype)
+    return _attended(query, key, value, bias, query.shape[-1] ** -0.5, dropout_p)
 
 
 def _fast(query: Tensor, key: Tensor) -> bool:
@@ -202,10 +206,32 @@ def _for_library(
     return output.transpose(1, 2).contiguous(), None
 
 
-def use_fast_attention(lm: Any) -> None:
-    """Make a transformers model attend through this module where it would use torch's kernel."""
-    if lm.config._attn_implementation == "sdpa":
-        lm.set_attn_implementation(NAME)
+def keep_bits(like: Tensor, rate: float) -> Tensor:
+    """All ones (probability 1 - rate) or all zeros for every element, as integers as wide as `like`'s elements.
+
+    A bitwise and with them is dropout without its scale. Booleans would first have to become numbers, which
+    costs a CPU more than the random draws do. The rate is met to 2^-16 for 16-bit elements, closer for wider ones.
+    """
+    size = like.element_size()
+    half = 2 ** (8 * size - 1)
+    words = torch.empty(-(-like.numel() * size // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    draws = words.view(_INTEGER[size])[: like.numel()].view(like.shape)
+    bound = min(max(round((1 - rate) * 2 * half) - half, 1 - half), half - 1)
+    return draws.clamp_(bound - 1, bound).sub_(bound)
+
+
+def apply_bits(values: Tensor, bits: Tensor, out: Tensor) -> Tensor:
+    """`values` where the bits are ones, zero elsewhere; written to `out`."""
+    return torch.bitwise_and(values.view(bits.dtype), bits, out=out.view(bits.dtype)).view(values.dtype)
+
+
+def prepare(module: nn.Module) -> None:
+    """Make the transformers models and decoders in a module attend through here, in place; twice does no harm."""
+    for part in module.modules():
+        if isinstance(part, DecoderLayer):
+            part.attend = attend
+        elif isinstance(part, PreTrainedModel) and part.config._attn_implementation == "sdpa":
+            part.set_attn_implementation(NAME)
 
 
 AttentionInterface.register(NAME, _for_library)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dupmae.nn.backbone import Backbone
-from dupmae.nn.cpu.reductions import Embedding, LayerNorm, use_wide_sums
 from dupmae.nn.decoder import DecoderLayer
+from dupmae.nn.wide_sums import Embedding, LayerNorm, use_wide_sums
 from tests.reference.tiny import tiny_model
 
 ROWS, WIDTH = 8192, 16
