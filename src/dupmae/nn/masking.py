@@ -88,10 +88,10 @@ def decoder_visibility(layout: Layout, rate: float, unit: Literal["word", "token
     hidden with probability `rate`, to 2^-16) and every special token, never padding and never itself. Column 0
     is visible to every row but row 0; row 0 sees at least position 1 (RetroMAE, equation 5).
     """
-    rows, length = layout.words.shape
+    (rows, length), device = layout.words.shape, layout.words.device
     # A number holds the draws of four words, or tokens, for one row.
-    places = torch.arange(length)[:, None] * _COLUMNS + torch.arange(-(-length // 4))
-    draws = random.bits(VISIBILITY, places.to(layout.words.device)).view(torch.int16)[..., :length]
+    places = torch.arange(length, device=device)[:, None] * _COLUMNS + torch.arange(-(-length // 4), device=device)
+    draws = random.bits(VISIBILITY, places).view(torch.int16)[..., :length]
     visible = draws >= min(round(rate * 2**16), 2**16 - 1) - 2**15
     if unit == "word":
         visible = visible.gather(2, layout.words[:, None].expand(rows, length, length))

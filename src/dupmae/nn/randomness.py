@@ -38,7 +38,7 @@ class RowRandom:
         """The source of the rows numbered `rows` (int64 [B]) in a step."""
         key = _mix(torch.tensor([_signed(seed * 0x9E3779B97F4A7C15 + 1)]))
         key = _mix(key + _signed(step * 0xD1342543DE82EF95 + 1))
-        return cls(_mix(rows * 0x2545F4914F6CDD1D + key.to(rows.device)))
+        return cls(_mix(rows * 0x2545F4914F6CDD1D + int(key)))
 
     def bits(self, stream: int, places: Tensor) -> Tensor:
         """64 random bits for every row and place, int64 [B, *places.shape]; places are below 2^48."""

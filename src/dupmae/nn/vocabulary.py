@@ -46,13 +46,17 @@ CHUNKS = {
 }
 
 
+def _chunks(tensor: Tensor) -> Chunks:
+    return CHUNKS["cpu" if tensor.device.type == "cpu" else "cuda"]
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Mean over rows of the cross-entropy; gradients are made in the forward pass, while the logits are at hand."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        chunks = CHUNKS[hidden.device.type]
+        chunks = _chunks(hidden)
         rows = min(chunks.tokens, max(chunks.logits // len(weight), 1), len(hidden))
         grad_hidden = torch.empty_like(hidden)
         # The sum of several products is float32, one alone has been summed by its kernel.
@@ -127,7 +131,7 @@ def compile_losses(**options: Any) -> None:
 
 def _add_product(made: Tensor, hidden: Tensor, grad_weight: Tensor, *, first: bool) -> None:
     """Add made^T hidden to `grad_weight`, or begin it; by slices, each still in the cache when it is widened."""
-    size = CHUNKS[hidden.device.type].slice
+    size = _chunks(hidden).slice
     for start in range(0, len(grad_weight), size):
         entries = slice(start, start + size)
         product = made[:, entries].T @ hidden
@@ -187,7 +191,7 @@ def text_maxima(backbone: Backbone, hidden: Tensor, kept: Tensor, terms: Tensor 
     kept = kept.clone()
     kept[:, 0] |= ~kept.any(1)
     weight, bias = backbone.output if terms is None else (part[terms] for part in backbone.output)
-    if CHUNKS[hidden.device.type].padded:
+    if _chunks(hidden).padded:
         states = backbone.transform(hidden).flatten(0, 1)
         return padded_vocabulary_max(states, weight, bias, padded_places(kept))
     offsets = [0, *kept.sum(1).cumsum(0).tolist()]
@@ -239,7 +243,7 @@ class _VocabularyMax(torch.autograd.Function):
         maxima = torch.empty(shape, dtype=wide, device=hidden.device)
         winners = torch.empty(shape, dtype=torch.int32, device=hidden.device)
         base = torch.tensor(offsets[:-1], device=hidden.device)[:, None]
-        for part in _slices(weight, CHUNKS[hidden.device.type].columns):
+        for part in _slices(weight, _chunks(hidden).columns):
             values, places = _maximum(hidden @ weight[part].T, offsets)
             maxima[:, part] = values
             winners[:, part] = (places + base).int()
@@ -296,7 +300,7 @@ class _PaddedVocabularyMax(torch.autograd.Function):
 
 
 def _columns(places: Tensor) -> int:
-    chunks = CHUNKS[places.device.type]
+    chunks = _chunks(places)
     return max(chunks.columns, chunks.logits // places.numel())
 
 
@@ -340,7 +344,7 @@ def vocabulary_max(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[i
 
 def _maxima_only(hidden: Tensor, weight: Tensor, bias: Tensor, offsets: list[int]) -> Tensor:
     """The maxima without their positions, for inference."""
-    parts = _slices(weight, CHUNKS[hidden.device.type].columns)
+    parts = _slices(weight, _chunks(hidden).columns)
     best = [_largest(hidden @ weight[part].T, offsets) for part in parts]
     return torch.cat(best, 1).to(torch.promote_types(hidden.dtype, torch.float32)).add_(bias)
 
