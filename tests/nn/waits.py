@@ -1,6 +1,6 @@
 """Counts what a GPU would have to be waited for, without one: tensors of the `meta` device stand for it.
 
-They have shapes and no numbers, so whatever needs a number (a copy to the host, a tensor's truth, a shape that depends on
+They have shapes and no numbers, so whatever needs one (a copy to the host, a tensor's truth, a shape that depends on
 numbers) cannot be computed, and an operation on tensors of two devices is an error as it is on a GPU.
 """
 
