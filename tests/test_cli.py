@@ -448,14 +448,3 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
         process.stdout.close()
         assert process.wait(timeout=60) == cli.PIPE_EXIT_CODE
         assert process.stderr.read() == b""
-
-
-def test_the_public_names_are_there() -> None:
-    import dupmae
-
-    assert len(dupmae.__all__) <= 10
-    for name in dupmae.__all__:
-        assert getattr(dupmae, name) is not None
-        assert name in dir(dupmae)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        dupmae.nothing  # noqa: B018

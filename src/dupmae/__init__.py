@@ -1,59 +1,106 @@
 """dupmae: from raw text to a measured hybrid retriever.
 
-The names below are imported when first used, so that `import dupmae` is quick. The settings that the
-functions take are the classes of `dupmae.settings`.
+`Retriever` encodes, `Index` searches, `evaluate` measures a ranking. Every command is a function, too, which takes its
+settings by name: `dupmae.pretrain(data="shards", out="pretraining", minutes=60)`. All names are imported when they
+are first used, so that `import dupmae` is quick.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dupmae.errors import DupmaeError
 
 if TYPE_CHECKING:
-    from dupmae.retriever.model import Retriever
-    from dupmae.search.engine import Searcher
-    from dupmae.search.index import HybridIndex
-    from dupmae.stages.evaluate import evaluate_retriever as evaluate
-    from dupmae.stages.finetune import finetune
-    from dupmae.stages.index import build as build_index
-    from dupmae.stages.prepare import prepare
-    from dupmae.stages.pretrain import pretrain
+    from dupmae.evaluation.metrics import evaluate as evaluate
+    from dupmae.retriever.model import Retriever as Retriever
+    from dupmae.retriever.vectors import Encoded as Encoded
+    from dupmae.search.engine import Hit as Hit
+    from dupmae.search.engine import Searcher as Searcher
+    from dupmae.search.index import HybridIndex as HybridIndex
+    from dupmae.shards.folder import Manifest
+    from dupmae.stages.chain import Ran
+    from dupmae.stages.compare import Compared
+    from dupmae.stages.export import Exported
+    from dupmae.stages.finetune import Finetuned
+    from dupmae.stages.functions import StageFunction
+    from dupmae.stages.mine import Mined
+    from dupmae.stages.plan import Planned
+    from dupmae.stages.pretrain import Pretrained
+    from dupmae.stages.synthesize import Synthesized
+    from dupmae.stages.train_reranker import Taught
+    from dupmae.study.runner import Done
 
-__version__ = version("dupmae")
-__all__ = [
-    "DupmaeError",
-    "HybridIndex",
-    "Retriever",
-    "Searcher",
-    "__version__",
-    "build_index",
-    "evaluate",
-    "finetune",
-    "prepare",
-    "pretrain",
-]
+    __version__: str
+    build_index: StageFunction[HybridIndex]
+    compare: StageFunction[Compared]
+    distill: StageFunction[Finetuned]
+    evaluate_retriever: StageFunction[dict[str, Any]]
+    evaluate_suite: StageFunction[dict[str, Any]]
+    export: StageFunction[Exported]
+    finetune: StageFunction[Finetuned]
+    mine: StageFunction[Mined]
+    plan: StageFunction[Planned]
+    prepare: StageFunction[Manifest]
+    pretrain: StageFunction[Pretrained]
+    quickstart: StageFunction[dict[str, Any]]
+    rerank: StageFunction[dict[str, Any]]
+    run: StageFunction[list[Ran]]
+    run_study: StageFunction[Done]
+    synthesize: StageFunction[Synthesized]
+    train_reranker: StageFunction[Taught]
 
-_PLACES = {
-    "HybridIndex": ("dupmae.search.index", "HybridIndex"),
-    "Retriever": ("dupmae.retriever.model", "Retriever"),
-    "Searcher": ("dupmae.search.engine", "Searcher"),
-    "build_index": ("dupmae.stages.index", "build"),
-    "evaluate": ("dupmae.stages.evaluate", "evaluate_retriever"),
-    "finetune": ("dupmae.stages.finetune", "finetune"),
-    "prepare": ("dupmae.stages.prepare", "prepare"),
-    "pretrain": ("dupmae.stages.pretrain", "pretrain"),
+_MODULES = {
+    "Encoded": "dupmae.retriever.vectors",
+    "Hit": "dupmae.search.engine",
+    "HybridIndex": "dupmae.search.index",
+    "Retriever": "dupmae.retriever.model",
+    "Searcher": "dupmae.search.engine",
+    "evaluate": "dupmae.evaluation.metrics",
 }
+# Functions that run a stage, with the name of its command; `study` is the name of a package here.
+_STAGES = {
+    "build_index": "index",
+    "compare": "compare",
+    "distill": "distill",
+    "evaluate_retriever": "evaluate",
+    "evaluate_suite": "evaluate-suite",
+    "export": "export",
+    "finetune": "finetune",
+    "mine": "mine",
+    "plan": "plan",
+    "prepare": "prepare",
+    "pretrain": "pretrain",
+    "quickstart": "quickstart",
+    "rerank": "rerank",
+    "run": "run",
+    "run_study": "study",
+    "synthesize": "synthesize",
+    "train_reranker": "train-reranker",
+}
+__all__ = ["DupmaeError", "__version__", *_MODULES, *_STAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'dupmae' has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute)
+    if name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    elif name in _STAGES:
+        from dupmae.stages.functions import stage_function
+
+        value = stage_function(name, _STAGES[name])
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("dupmae")
+    else:
+        # With these Python guesses at the name that was meant.
+        message = f"module 'dupmae' has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted(globals().keys() | set(__all__))

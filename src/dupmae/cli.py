@@ -16,7 +16,6 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
-from dupmae import __version__
 from dupmae.commands import COMMANDS, Command, Outcome
 from dupmae.errors import USER_ERROR_EXIT_CODE, DupmaeError, did_you_mean, printable
 from dupmae.memory import keep_pages
@@ -79,6 +78,8 @@ def _remedy(message: str) -> str:
 def _run(arguments: list[str]) -> None:
     name, words = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name == "--version":
+        from dupmae import __version__
+
         print(f"dupmae {__version__}")
     elif name in ("-h", "--help"):
         print(_overview())
@@ -121,6 +122,7 @@ def _run_command(command: Command, words: list[str]) -> None:
     # Of the processes of one run only the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     console.set_up(quiet="quiet" in found.switches or not first)
+    console.silence_libraries()
     command, settings, recipe = settings_of(command, found)
     result = call(STAGES[command.stage], settings, recipe)
     outcome = command.outcome(settings, result, *([recipe] if command.words == ("recipe",) else []))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,16 +20,21 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from dupmae.errors import printable
 
 T = TypeVar("T")
 
+# Seconds before a bar is shown: most work is done by then.
+DELAY = 1.0
 LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
@@ -48,7 +54,7 @@ class _Printable(logging.Formatter):
 
 
 def set_up(*, quiet: bool = False) -> None:
-    """Send the log to standard error and keep the libraries' own advice back.
+    """Send the log to standard error.
 
     Args:
         quiet: no progress bars, and nothing below warnings.
@@ -65,22 +71,46 @@ def set_up(*, quiet: bool = False) -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    # Their bars and advice are for people who call them, and would break the one-line rule.
+
+
+def set_up_in_python(*, quiet: bool = False) -> None:
+    """The same for a call from Python: whoever has handlers of their own keeps them."""
+    own = [handler for handler in logger.handlers if not isinstance(handler.formatter, _Printable)]
+    if own or logging.getLogger().handlers:
+        _state["quiet"] = quiet
+    else:
+        set_up(quiet=quiet)
+
+
+def silence_libraries() -> None:
+    """Keep the libraries' own advice and bars back, in a process that is a command's own."""
     for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 
 
+class _Rate(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
+
+
 class Bar:
-    """A running progress bar: `advance` it, and `describe` what it stands at."""
+    """A progress bar, shown once its work has taken `DELAY` seconds: `advance` it, and `describe` what it stands at."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+        self._hidden_until: float | None = time.monotonic() + DELAY
 
     def advance(self, amount: float = 1) -> None:
         """Move the bar on."""
         self._progress.advance(self._task, amount)
+        if self._hidden_until is not None and time.monotonic() >= self._hidden_until:
+            self._hidden_until = None
+            self._progress.start()
 
     def describe(self, note: str) -> None:
         """Show a short note behind the bar, such as the present loss."""
@@ -89,26 +119,28 @@ class Bar:
 
 @contextmanager
 def progress(title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
-    """Show a bar with count, time spent and time left.
+    """Show a bar with count, rate, time spent and time left.
 
-    Nothing is shown in quiet mode, off a terminal, or while another bar is.
+    Nothing is shown in quiet mode, off a terminal or notebook, while another bar is, or in the first second.
     """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn(unit),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    shown = stderr.is_terminal and not _state["quiet"] and not _state["bar"]
+    shown = (stderr.is_terminal or stderr.is_jupyter) and not _state["quiet"] and not _state["bar"]
     _state["bar"] |= shown
+    bars = Progress(*columns, console=stderr, disable=not shown, transient=True)
     try:
-        with Progress(*columns, console=stderr, disable=not shown, transient=True) as bars:
-            yield Bar(bars, bars.add_task(title, total=total, note=""))
+        yield Bar(bars, bars.add_task(title, total=total, note=""))
     finally:
+        bars.stop()
         _state["bar"] &= not shown
 
 

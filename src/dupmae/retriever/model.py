@@ -31,6 +31,7 @@ from dupmae.retriever.encoding import Worker, devices, encode
 from dupmae.retriever.sentence_transformers import write_modules
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.settings import Representation, RetrieverSettings
+from dupmae.settings.models import could_be_of_the_hub, model_folder
 from dupmae.shards.tokenise import Tokenisation, without_token
 from dupmae.shards.tokenizers import load_tokenizer
 
@@ -68,9 +69,17 @@ class Retriever:
 
     @classmethod
     def from_encoder(
-        cls, model: str, settings: RetrieverSettings, *, dtype: Literal["auto", "bf16", "fp32"] = "auto"
+        cls, model: str, settings: RetrieverSettings | None = None, *, dtype: Literal["auto", "bf16", "fp32"] = "auto"
     ) -> Retriever:
-        """A plain encoder or masked LM as it comes, seen as a retriever."""
+        """A plain encoder or masked LM as it comes, seen as a retriever.
+
+        Args:
+            model: a folder, a name of the hub, or `minilm`.
+
+        Raises:
+            DupmaeError: for a model that cannot be opened, and settings that do not fit it.
+        """
+        settings = RetrieverSettings() if settings is None else settings
         backbone, _ = open_backbone(model)
         queries = copy.deepcopy(backbone) if settings.representation.tied is False else None
         encoder = HybridEncoder(backbone, settings.representation, queries)
@@ -87,12 +96,15 @@ class Retriever:
         """Open a retriever folder.
 
         Args:
+            path: the folder, or OWNER/NAME of one on the hub.
             settings: other than those it was trained with; a warning names what differs.
 
         Raises:
             DupmaeError: when a file is missing, damaged or of another version, or the settings do not fit it.
         """
         path = Path(path)
+        if could_be_of_the_hub(path) and len(path.parts) == 2:
+            path = Path(model_folder(str(path)))
         kept = read_settings(path)
         check_files(path)
         if settings is not None:
@@ -128,6 +140,12 @@ class Retriever:
         self.folder = path
         return path
 
+    def __repr__(self) -> str:
+        parts = f"{self.representation.kind}, {self.dimensions} dimensions"
+        if self.representation.kind in ("bow", "hybrid"):
+            parts += f", {self.vocabulary:,} terms"
+        return f"Retriever({str(self.folder) if self.folder else 'not saved'}, {parts})"
+
     @property
     def representation(self) -> Representation:
         """Settings of the vectors."""
@@ -156,16 +174,18 @@ class Retriever:
             names.append(f"{QUERY_FOLDER}/model.safetensors")
         return {name: sha256(self.folder / name) for name in names}
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
+    def encode_queries(self, texts: str | Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
         """Encode queries; part weights are folded in here, and all of mu is kept (DupMAE, section 3.3).
 
         Args:
+            texts: [n]; a string is one query.
             batch_tokens: tokens of a batch, padding included; None: what suits the device.
         """
-        return self._joined(self._encoded(texts, batch_tokens, queries=True))
+        return self._joined(self._encoded([texts] if isinstance(texts, str) else texts, batch_tokens, queries=True))
 
-    def encode_passages(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
-        """Encode passages; each keeps the top-k of its vocabulary part."""
+    def encode_passages(self, texts: str | Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
+        """Encode passages; each keeps the top-k of its vocabulary part. A string is one passage."""
+        texts = [texts] if isinstance(texts, str) else texts
         return self._joined(self.passage_batches(texts, batch_tokens=batch_tokens))
 
     def passage_batches(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[Encoded]:

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 Sparse = csr_array[np.float32, tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Encoded:
     """n texts as vectors in R^{d' + |V|} (DupMAE, equations 10-12), the parts' weights already folded in.
 
@@ -40,6 +40,10 @@ class Encoded:
 
     def __len__(self) -> int:
         return int(self.dense.shape[0])
+
+    def __repr__(self) -> str:
+        stored = f"{self.sparse.nnz / max(len(self), 1):.0f} of {self.sparse.shape[1]:,} terms each"
+        return f"Encoded({len(self)} texts, {self.dense.shape[1]} dimensions, {stored})"
 
     def rows(self, start: int, stop: int) -> Encoded:
         """The texts from `start` up to `stop`."""
