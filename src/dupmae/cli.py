@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Python lets only the main thread have handlers.
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
-        # Python lets only the main thread have handlers.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
         _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except DupmaeError as error:
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if reason is None:
             raise
         return _failed(DupmaeError(f"cannot write: {reason}", fix=_remedy(reason)))
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 

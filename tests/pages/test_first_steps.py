@@ -33,7 +33,7 @@ PAGE = (DOCS / "first-steps.md").read_text(encoding="utf-8")
 SMALL = {
     "bash": {"minutes=8": "steps=1 from_scratch.layers=1 from_scratch.hidden=16", "minutes=2": "steps=1 batch_size=4"},
     "python": {
-        "minutes=8": "steps=1, from_scratch=recipe.FromScratch(layers=1, hidden=16)",
+        "minutes=8": "steps=1, from_scratch={'layers': 1, 'hidden': 16}",
         "minutes=2": "steps=1, batch_size=4",
     },
 }
@@ -69,9 +69,7 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_python_twin(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with unchanged_process():
         exec(blocks("python")[1], {})
-    printed = capsys.readouterr().out
-    assert printed.startswith("1 ")
-    assert "recall@100" in printed
+    assert "recall@100" in capsys.readouterr().out
 
 
 def test_the_recipe(tmp_path: Path) -> None:
