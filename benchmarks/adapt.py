@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,13 +31,13 @@ from dupmae.evaluation.significance import holm, paired_randomization
 from dupmae.files import read_json, write_json, write_text
 from dupmae.memory import keep_pages
 from dupmae.retriever.model import Retriever
-from dupmae.search.bm25 import BM25, NO_PASSAGE
-from dupmae.search.engine import index_passages
-from dupmae.search.index import HybridIndex, Part
+from dupmae.search.bm25 import BM25
+from dupmae.search.index import Index
+from dupmae.search.snapshot import PARTS, Part
+from dupmae.search.topk import NOTHING
 from dupmae.settings import Chain
 from dupmae.settings.loading import find_recipe, load
 from dupmae.stages.chain import chain
-from dupmae.stages.evaluate import rank
 from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
 
 SYSTEMS = {
@@ -116,14 +115,12 @@ def measured(collection: Collection, overrides: list[str]) -> dict[str, Any]:
     def plain() -> dict[str, Run]:
         retriever = as_it_comes(**lengths)
         retriever.save(collection.out / "encoder")
-        with tempfile.TemporaryDirectory() as scratch:
-            index = index_passages(Path(scratch) / "index", retriever, passages)
-            return {"encoder": rank(index, retriever, queries, DEPTH)}
+        return {"encoder": Index.build(retriever, passages).run(queries, DEPTH)}
 
     def adapted() -> dict[str, Run]:
-        index = HybridIndex.load(next(stage.out for stage in stages if stage.kind == "index"))
+        index = Index.open(next(stage.out for stage in stages if stage.kind == "index"))
         parts: dict[str, Part] = {"adapted": "hybrid", "adapted-dense": "dense", "adapted-sparse": "sparse"}
-        return {name: rank(index, tuned, queries, DEPTH, part=part) for name, part in parts.items()}
+        return {name: index.run(queries, DEPTH, weights=PARTS[part]) for name, part in parts.items()}
 
     runs = _kept(collection.out / "bm25.json", {}, lambda: {"bm25": _bm25(texts, queries)})
     runs |= _kept(collection.out / "encoder.json", {"lengths": list(lengths.values())}, plain)
@@ -162,7 +159,7 @@ def _bm25(texts: Mapping[str, str], queries: Mapping[str, str]) -> Run:
     names = list(texts)
     places, scores = BM25(list(texts.values())).search(list(queries.values()), DEPTH)
     return {
-        query: {names[p]: float(s) for p, s in zip(row, values, strict=True) if p != NO_PASSAGE}
+        query: {names[p]: float(s) for p, s in zip(row, values, strict=True) if p != NOTHING}
         for query, row, values in zip(queries, places, scores, strict=True)
     }
 

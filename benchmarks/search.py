@@ -22,8 +22,7 @@ from scipy.sparse import csr_array
 
 from dupmae.corpus.beir import Passage
 from dupmae.retriever.vectors import Encoded, Floats, Sparse
-from dupmae.search.builder import build_index
-from dupmae.search.index import HybridIndex
+from dupmae.search.index import Index
 from tests.reference import scoring
 
 BATCH = 64
@@ -39,13 +38,12 @@ def main() -> None:
     queries = _vectors(rng, options.queries, options.query_terms, options)
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
-        index = _build(Path(folder) / "index", passages)
+        index = _build(Path(folder) / "index", passages).snapshot
         built = time.perf_counter() - start
-        scores, rate = _timed(lambda: index.search(queries, options.depth)[0], len(queries))
-        memory = _peak_memory(lambda: index.search(queries, options.depth))
+        scores, rate = _timed(lambda: index.nearest(queries, options.depth).scores, len(queries))
         few = [queries.rows(row, row + 1) for row in range(min(20, len(queries)))]
-        _, one_by_one = _timed(lambda: [index.search(query, options.depth) for query in few], len(few))
-        memory = _peak_memory(lambda: index.search(queries, options.depth))
+        _, one_by_one = _timed(lambda: [index.nearest(query, options.depth) for query in few], len(few))
+        memory = _peak_memory(lambda: index.nearest(queries, options.depth))
         size = index.size_bytes()
     expected, plain = _timed(lambda: _plain_search(queries, passages, options.depth), len(queries))
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
@@ -102,14 +100,13 @@ def _vectors(rng: np.random.Generator, rows: int, terms: int, options: argparse.
     return Encoded(dense, csr_array((impacts, drawn.ravel(), starts), shape=(rows, options.vocabulary)))
 
 
-def _build(folder: Path, passages: Encoded) -> HybridIndex:
-    return build_index(
-        folder,
-        (passages.rows(start, start + BATCH) for start in range(0, len(passages), BATCH)),
+def _build(folder: Path, passages: Encoded) -> Index:
+    return Index.from_vectors(
         (Passage(str(number), "", "") for number in range(len(passages))),
+        (passages.rows(start, start + BATCH) for start in range(0, len(passages), BATCH)),
         dimensions=passages.dense.shape[1],
         vocabulary=passages.sparse.shape[1],
-        retriever={},
+        path=folder,
     )
 
 

@@ -127,7 +127,7 @@ def test_the_next_command_of_finetune_builds_the_index(line: tuple[Path, dict[st
         r"^wrote retriever: a retriever, after 3 steps, loss [\d.]+ to [\d.]+$", said["finetune"].stdout, re.M
     )
     assert "wrote index: 70 passages" in said["index"].stdout
-    assert (folder / "index" / "settings.json").is_file()
+    assert (folder / "index" / "manifest-00000001.json").is_file()
 
 
 def test_search_shows_scores_shares_words_and_text(line: tuple[Path, dict[str, Done]]) -> None:
@@ -139,7 +139,7 @@ def test_search_shows_scores_shares_words_and_text(line: tuple[Path, dict[str, D
         assert block.strip().startswith(f"{hit['rank']}. {hit['title']}")
         assert f"{hit['score']:.3f} = dense {hit['dense']:.3f} + sparse {hit['sparse']:.3f}" in block
         assert hit["score"] == pytest.approx(hit["dense"] + hit["sparse"], abs=1e-3)
-        for word, value in hit["words"][:3]:
+        for word, value in [(word["token"], word["weight"]) for word in hit["words"][:3]]:
             assert f"{word} {value:.2f}" in block
         assert " ".join(hit["text"].split()[:4]) in block
     assert said["search"].stderr == ""

@@ -36,7 +36,7 @@ LOADED = [
     ),
     "dupmae.stages.evaluate",
     "dupmae.report.summary",
-    "dupmae.search.engine",
+    "dupmae.search.index",
 ]
 if hasattr(os, "fork"):
     CONTEXT.set_forkserver_preload(LOADED)

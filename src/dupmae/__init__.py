@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from dupmae.evaluation.metrics import evaluate as evaluate
     from dupmae.retriever.model import Retriever as Retriever
     from dupmae.retriever.vectors import Encoded as Encoded
-    from dupmae.search.engine import Hit as Hit
-    from dupmae.search.engine import Searcher as Searcher
-    from dupmae.search.index import HybridIndex as HybridIndex
+    from dupmae.search.documents import Hit as Hit
+    from dupmae.search.index import Index as Index
     from dupmae.shards.folder import Manifest
     from dupmae.stages.chain import Ran
     from dupmae.stages.compare import Compared
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from dupmae.study.runner import Done
 
     __version__: str
-    build_index: StageFunction[HybridIndex]
+    build_index: StageFunction[Index]
     compare: StageFunction[Compared]
     distill: StageFunction[Finetuned]
     evaluate_retriever: StageFunction[dict[str, Any]]
@@ -54,10 +53,9 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Encoded": "dupmae.retriever.vectors",
-    "Hit": "dupmae.search.engine",
-    "HybridIndex": "dupmae.search.index",
+    "Hit": "dupmae.search.documents",
+    "Index": "dupmae.search.index",
     "Retriever": "dupmae.retriever.model",
-    "Searcher": "dupmae.search.engine",
     "evaluate": "dupmae.evaluation.metrics",
 }
 # Functions that run a stage, with the name of its command; `study` is the name of a package here.

@@ -28,6 +28,8 @@ from dupmae.errors import DupmaeError
 
 # In every folder that is written as a whole: what kind it is, and the names of its files, some with their SHA-256.
 MARKER = ".dupmae"
+# In the place of a name: all files of the folder, since they come and go and only its own are ever deleted.
+EVERY = "*"
 TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.(tmp|old)")
 # A line of figures for each step, or each few, in the folder of a training.
 LOG = "log.jsonl"
@@ -132,7 +134,7 @@ def check_folder(path: str | Path, kind: str | None = None) -> None:
         raise DupmaeError("holds files of something else", where=path, fix=fix)
     if written["kind"] != kind:
         raise DupmaeError(f"holds {written['kind']}, where {kind} is to be written", where=path, fix=fix)
-    foreign = sorted(_names(final) - set(written["files"]))
+    foreign = [] if EVERY in written["files"] else sorted(_names(final) - set(written["files"]))
     if foreign:
         more = f" and {len(foreign) - 1} more" if foreign[1:] else ""
         fix = "move them, or choose a new folder"

@@ -14,7 +14,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.mteb import MtebRetriever
-from dupmae.search.engine import index_passages
+from dupmae.search.index import Index
 from tests.tiny import documents, tiny_retriever
 
 PASSAGES = documents(30)
@@ -52,8 +52,7 @@ def test_a_local_task_gives_our_own_figures(tmp_path: Path) -> None:
     retriever = tiny_retriever(tmp_path / "retriever")
     result = mteb.evaluate(MtebRetriever(retriever), Topics(), cache=None)
     (scores,) = result.task_results[0].scores["test"]
-    index = index_passages(tmp_path / "index", retriever, PASSAGES)
-    run = index.ranking(list(QUERIES), retriever.encode_queries(list(QUERIES.values())), 100)
+    run = Index.build(retriever, PASSAGES).run(QUERIES, 100)
     expected = evaluate(QRELS, run, ["ndcg@10", "recall@100"])
     assert scores["ndcg_at_10"] == pytest.approx(expected["ndcg@10"], abs=1e-4)
     assert scores["recall_at_100"] == pytest.approx(expected["recall@100"], abs=1e-4)

@@ -12,7 +12,8 @@ from dupmae.corpus.beir import load_split
 from dupmae.evaluation.benchmarks.suite import evaluate_suite
 from dupmae.report import judged as module
 from dupmae.report.judged import open_judged
-from dupmae.search.bm25 import BM25, NO_PASSAGE
+from dupmae.search.bm25 import BM25
+from dupmae.search.topk import NOTHING
 from dupmae.settings import EvaluateSuite
 from tests.report.compared import TOPICS, data_folder
 from tests.tiny import beir_folder, call, tiny_retriever
@@ -27,7 +28,7 @@ def test_bm25_over_blocks_is_bm25(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(run) == list(queries)
     for query, row, line in zip(queries, places, scores, strict=True):
         expected = [
-            (passages[place].id, score) for place, score in zip(row, line.tolist(), strict=True) if place != NO_PASSAGE
+            (passages[place].id, score) for place, score in zip(row, line.tolist(), strict=True) if place != NOTHING
         ]
         found = list(run[query].items())
         assert [name for name, _ in found] == [name for name, _ in expected]

@@ -23,7 +23,7 @@ from dupmae.report.pages import comparison_page
 from dupmae.report.tables import Cell, Table, markdown, terminal
 from dupmae.report.text import bytes_text, p_relation, p_text, plain, rate_text, seconds_text, snippet
 from dupmae.report.wording import outcome, systems_table
-from dupmae.search.engine import index_passages
+from dupmae.search.index import Index
 from dupmae.settings import Compare
 from dupmae.stages.compare import compare as stage
 from dupmae.training.log import curves
@@ -138,7 +138,7 @@ def test_the_page_is_drawn_for_every_part_of_a_chain(tmp_path: Path) -> None:
     done = {"finished": True, "seconds": 63.4, "settings": {"seed": 7}, "peak_memory_bytes": 2_913_000_000}
     write_json(tmp_path / "chain.json", {"stages": {"pretrain": done, "report": {"finished": False}}})
     retriever = tiny_retriever(tmp_path / "retriever")
-    index_passages(tmp_path / "index", retriever, open_passages(data))
+    Index.build(retriever, open_passages(data), path=tmp_path / "index")
     settings = Compare(
         inputs={"first": tmp_path / "a", "second": tmp_path / "b"},
         labels={"first": "The first"},

@@ -11,9 +11,10 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import evaluate
 from dupmae.evaluation.runs import read_run
 from dupmae.retriever.model import Retriever
-from dupmae.search.engine import index_passages
+from dupmae.search.index import Index
+from dupmae.search.snapshot import PARTS
 from dupmae.settings import Evaluate
-from dupmae.stages.evaluate import METRICS, evaluate_retriever, rank, score_run
+from dupmae.stages.evaluate import METRICS, evaluate_retriever, score_run
 from tests.tiny import beir_folder, tiny_retriever
 
 
@@ -56,17 +57,17 @@ def test_the_run_holds_the_best_passages_of_every_query(folder: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("part", ["dense", "sparse", "hybrid"])
-def test_the_parts_add_up(folder: Path, tmp_path: Path, part: str) -> None:
+def test_the_parts_add_up(folder: Path, part: str) -> None:
     passages, queries, _ = load_split(folder / "data", "test")
     retriever = Retriever.load(folder / "retriever")
-    index = index_passages(tmp_path / "index", retriever, passages)
-    run = rank(index, retriever, queries, 100, part=part)  # type: ignore[arg-type]
-    both = rank(index, retriever, queries, 100)
+    index = Index.build(retriever, passages)
+    run = index.run(queries, 100, weights=PARTS[part])  # type: ignore[index]
+    both = index.run(queries, 100)
     other = {"dense": "sparse", "sparse": "dense"}.get(part)
     if other is None:
         assert run == both
         return
-    rest = rank(index, retriever, queries, 100, part=other)  # type: ignore[arg-type]
+    rest = index.run(queries, 100, weights=PARTS[other])  # type: ignore[index]
     for query, scores in both.items():
         for passage, score in scores.items():
             assert score == pytest.approx(run[query][passage] + rest[query][passage], abs=1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dupmae.errors import DupmaeError
-from dupmae.search.engine import Searcher
+from dupmae.search.index import Index
 from dupmae.settings import Quickstart
 from dupmae.settings.loading import load
 from dupmae.stages import quickstart as stage
@@ -74,7 +74,7 @@ def test_the_run_leaves_page_picture_encoder_retriever_and_index(run: tuple[Path
     assert "<svg" in page
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "pretraining" / "encoder" / "model.safetensors").exists()
-    hits = Searcher.open(folder).search("wait for a task", k=3)
+    hits = Index.open(folder).search("wait for a task", k=3)
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert all(hit.score == pytest.approx(hit.dense + hit.sparse, abs=1e-3) for hit in hits)
 

@@ -1,7 +1,7 @@
 """A retriever in mteb: `mteb.evaluate(MtebRetriever(retriever), tasks)` runs every retrieval and reranking task.
 
 mteb asks a model that is a `SearchProtocol` to index a corpus and to search it, so the hybrid score is the exact one
-of `HybridIndex`, not that of a single dense vector.
+of `Index`, not that of a single dense vector.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.retriever.model import Retriever
-from dupmae.search.engine import index_passages
-from dupmae.search.index import HybridIndex
+from dupmae.search.index import Index
 
 Scores = dict[str, dict[str, float]]
 
@@ -39,7 +38,7 @@ class MtebRetriever:
         self.retriever = retriever
         self.mteb_model_meta = _meta(retriever, name or f"dupmae/{retriever.folder.resolve().name}", revision[:40])
         self._scratch: TemporaryDirectory[str] | None = None
-        self._index: HybridIndex | None = None
+        self._index: Index | None = None
 
     def index(self, corpus: Iterable[Mapping[str, Any]], **given: Any) -> None:
         """Encode and index a corpus, rows of id, text and perhaps title, in place of the one before.
@@ -50,7 +49,7 @@ class MtebRetriever:
         passages = [Passage(str(row["id"]), row.get("title") or "", row["text"]) for row in corpus]
         self._index = None
         self._scratch = TemporaryDirectory(prefix="dupmae-")
-        self._index = index_passages(Path(self._scratch.name) / "index", self.retriever, passages)
+        self._index = Index.build(self.retriever, passages, path=Path(self._scratch.name) / "index")
 
     def search(
         self,
@@ -69,9 +68,8 @@ class MtebRetriever:
         if self._index is None:
             raise ValueError("index a corpus before searching")
         rows = [(str(row["id"]), row["text"]) for row in queries]
-        encoded = self.retriever.encode_queries([text for _, text in rows])
         depth = top_k if top_ranked is None else len(self._index)
-        found = self._index.ranking([name for name, _ in rows], encoded, depth)
+        found = self._index.run(dict(rows), depth)
         if top_ranked is None:
             return found
         return {query: _best(scores, top_ranked.get(query, []), top_k) for query, scores in found.items()}

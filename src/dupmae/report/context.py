@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -102,22 +102,18 @@ def example_searches(index: Path, judged: Judged, count: int, seed: int) -> list
         DupmaeError: when the index cannot be opened.
     """
     # With torch, which a comparison of files does without.
-    from dupmae.search.engine import Searcher
+    from dupmae.search.index import Index
 
-    searcher = Searcher.open(index)
+    opened = Index.open(index)
     names = list(judged.queries)
     drawn = np.random.default_rng(seed).choice(len(names), min(count, len(names)), replace=False)
     queries = [names[place] for place in drawn]
     expected = judged.documents({name for query in queries for name in judged.relevant(query)[:1]})
-    return [_search(searcher, judged, query, expected) for query in queries]
+    return [_search(opened, judged, query, expected) for query in queries]
 
 
-def _search(searcher: Any, judged: Judged, query: str, expected: Mapping[str, Passage]) -> dict[str, Any]:
-    try:
-        hits: Sequence[Any] = searcher.search(judged.queries[query], k=DEPTH)
-    except DupmaeError:
-        # A query without a word, or one that shares none with a passage, finds nothing.
-        hits = []
+def _search(index: Any, judged: Judged, query: str, expected: Mapping[str, Passage]) -> dict[str, Any]:
+    hits = index.search(judged.queries[query], k=DEPTH)
     order = [hit.id for hit in hits]
     right = judged.right(query, order, {hit.id: Passage(hit.id, hit.title, hit.text) for hit in hits})
     answers = judged.relevant(query)[:1] or right[:1]
@@ -134,7 +130,7 @@ def _search(searcher: Any, judged: Judged, query: str, expected: Mapping[str, Pa
                 "score": hit.score,
                 "dense": hit.dense,
                 "sparse": hit.sparse,
-                "words": [list(word) for word in hit.words[:WORDS]],
+                "words": [[word.token, word.weight] for word in hit.words[:WORDS]],
             }
             for hit in hits[:SHOWN]
         ],

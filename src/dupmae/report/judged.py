@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from dupmae.console import track
@@ -26,8 +25,8 @@ from dupmae.evaluation.benchmarks.collections import Collection, Measures, docum
 from dupmae.evaluation.benchmarks.official import read_passages
 from dupmae.evaluation.benchmarks.suite_results import Values, measure
 from dupmae.evaluation.metrics import Run, ranking
-from dupmae.search.bm25 import NO_PASSAGE
-from dupmae.search.bm25_blocks import BlockedBM25
+from dupmae.search.bm25 import BM25
+from dupmae.search.topk import NOTHING, merge_topk
 from dupmae.settings.benchmarks import EvaluateSuite
 
 # Documents whose words are held at once: about 100 MB of them.
@@ -85,15 +84,22 @@ class Judged:
 
     def bm25(self, depth: int) -> Run:
         """Rank all documents with BM25 over title and text: query id -> the `depth` best ones with scores."""
-        model = BlockedBM25(list(self.queries.values()))
+        model = BM25.of_queries(list(self.queries.values()))
         for block in self._blocks("counting words"):
             model.count([document.content for document in block])
         # One more, since a query's own document may be left out.
-        best = _Best(len(self.queries), depth + 1)
+        scores = np.zeros((len(self.queries), 0), np.float32)
+        names = np.zeros(scores.shape, object)
         for block in self._blocks("ranking with BM25"):
-            places, scores = model.search([document.content for document in block], depth + 1)
-            best.add([document.id for document in block], places, scores)
-        return {query: self._kept(query, best.row(row), depth) for row, query in enumerate(self.queries)}
+            positions, values = model.search_block([document.content for document in block], depth + 1)
+            found = np.array([*(document.id for document in block), ""], object)[positions]
+            # A place without a document sorts last, and has no name.
+            values[positions == NOTHING] = -1
+            scores, names = merge_topk((scores, names), (values, found), depth + 1)
+        return {
+            query: self._kept(query, [pair for pair in zip(row, line.tolist(), strict=True) if pair[0]], depth)
+            for query, row, line in zip(self.queries, names, scores, strict=True)
+        }
 
     def _kept(self, query: str, found: list[tuple[str, float]], depth: int) -> dict[str, float]:
         drops_own = self.collection.drops_own
@@ -110,30 +116,6 @@ def _whole(parts: Sequence[Passage], collection: Collection) -> Passage:
         return parts[0]
     text = " ".join(part.text for part in parts)
     return Passage(document_name(collection, parts[0].id), parts[0].title, text)
-
-
-class _Best:
-    """The best documents of every query over all blocks seen; ties go to the earlier one."""
-
-    def __init__(self, queries: int, depth: int) -> None:
-        self._depth = depth
-        self._names: list[list[str]] = [[] for _ in range(queries)]
-        self._scores = np.zeros((queries, 0), dtype=np.float32)
-
-    def add(self, names: list[str], places: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> None:
-        """Take in a block's results, positions in `names` and scores, both [Q, k]."""
-        # A place without a document sorts last, and has no name.
-        joint = np.concatenate([self._scores, np.where(places == NO_PASSAGE, np.float32(-1), scores)], axis=1)
-        order = np.argsort(-joint, axis=1, kind="stable")[:, : self._depth]
-        for row, kept in enumerate(order):
-            known = [*self._names[row], *("" if place == NO_PASSAGE else names[place] for place in places[row])]
-            self._names[row] = [known[place] for place in kept]
-        self._scores = np.take_along_axis(joint, order, axis=1)
-
-    def row(self, row: int) -> list[tuple[str, float]]:
-        """What was found for one query, best first."""
-        pairs = zip(self._names[row], self._scores[row].tolist(), strict=True)
-        return [(name, score) for name, score in pairs if name]
 
 
 def open_judged(

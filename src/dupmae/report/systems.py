@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from dupmae.evaluation.metrics import Run, per_query, ranking
 from dupmae.evaluation.runs import write_run
 from dupmae.evaluation.significance import paired_randomization
 from dupmae.retriever.model import Retriever
-from dupmae.search.bm25 import BM25, NO_PASSAGE
-from dupmae.search.engine import Searcher, index_passages
-from dupmae.search.index import HybridIndex, Part
+from dupmae.search.bm25 import BM25
+from dupmae.search.index import Index
+from dupmae.search.snapshot import PARTS, Part
+from dupmae.search.topk import NOTHING
 
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 COMPARED = "ndcg@10"
@@ -68,34 +68,31 @@ class Judge:
             query: {
                 self.passages[place].id: float(score)
                 for place, score in zip(row, row_scores, strict=True)
-                if place != NO_PASSAGE
+                if place != NOTHING
             }
             for query, row, row_scores in zip(self.query_ids, places, scores, strict=True)
         }
         self._keep("bm25", run, seconds, bm25.size_bytes)
 
     def retriever(self, name: str, folder: Path) -> None:
-        """Rank with a retriever over an index that is thrown away."""
-        retriever = Retriever.load(folder)
-        with tempfile.TemporaryDirectory() as scratch:
-            index = index_passages(Path(scratch) / "index", retriever, self.passages)
-            self._rank({name: "hybrid"}, retriever, index)
+        """Rank with a retriever over an index in memory."""
+        self._rank({name: "hybrid"}, Index.build(Retriever.load(folder), self.passages))
 
-    def hybrid(self, prefix: str, index: HybridIndex, retriever: Retriever) -> None:
+    def hybrid(self, prefix: str, index: Index) -> None:
         """Rank with the dense part, the sparse part and both of one index."""
         parts: tuple[Part, ...] = ("dense", "sparse", "hybrid")
-        self._rank({f"{prefix}-{part}": part for part in parts}, retriever, index)
+        self._rank({f"{prefix}-{part}": part for part in parts}, index)
 
-    def _rank(self, names: dict[str, Part], retriever: Retriever, index: HybridIndex) -> None:
+    def _rank(self, names: dict[str, Part], index: Index) -> None:
         """Encode the queries once and rank them by each named part; a part's speed includes the encoding."""
         start = time.perf_counter()
-        encoded = retriever.encode_queries(self.queries)
+        encoded = index.encode_queries(self.queries)
         encoding = time.perf_counter() - start
         for name, part in names.items():
             start = time.perf_counter()
-            run = index.ranking(self.query_ids, encoded, DEPTH, part=part)
+            run = index.rank(self.query_ids, encoded, DEPTH, weights=PARTS[part])
             seconds = encoding + time.perf_counter() - start
-            self._keep(name, run, seconds, index.size_bytes(part))
+            self._keep(name, run, seconds, index.snapshot.size_bytes(part))
 
     def _keep(self, name: str, run: Run, seconds: float, index_bytes: int) -> None:
         values = per_query(self.qrels, run, METRICS)
@@ -126,16 +123,16 @@ class Judge:
             for name in others
         }
 
-    def examples(self, searcher: Searcher, seed: int) -> list[dict[str, Any]]:
-        """Ten test queries drawn at random with what the searcher finds for them."""
+    def examples(self, index: Index, seed: int) -> list[dict[str, Any]]:
+        """Ten test queries drawn at random with what an index finds for them."""
         chosen = np.random.default_rng(seed).choice(len(self.queries), min(EXAMPLES, len(self.queries)), replace=False)
-        return [self._example(searcher, int(place)) for place in chosen]
+        return [self._example(index, int(place)) for place in chosen]
 
-    def _example(self, searcher: Searcher, place: int) -> dict[str, Any]:
+    def _example(self, index: Index, place: int) -> dict[str, Any]:
         query = self.query_ids[place]
         (expected,) = [p for p in self.passages if p.id == next(iter(self.qrels[query]))]
         found = ranking(self._best[query])
-        hits = searcher.search(self.queries[place], k=3)
+        hits = index.search(self.queries[place], k=3)
         return {
             "query": self.queries[place],
             "expected": {"id": expected.id, "title": expected.title},
@@ -148,7 +145,7 @@ class Judge:
                     "score": hit.score,
                     "dense": hit.dense,
                     "sparse": hit.sparse,
-                    "words": [list(word) for word in hit.words[:8]],
+                    "words": [[word.token, word.weight] for word in hit.words[:8]],
                 }
                 for hit in hits
             ],

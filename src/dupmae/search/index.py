@@ -1,232 +1,561 @@
-"""A searchable folder of hybrid vectors: exact search, explanations, passages.
+"""Text in, explained hits out: `Index` builds, opens, searches and changes an index of documents.
 
-Layout (docs/formats.md): `settings.json`, `dense.npy` float16 [N, d'], the inverted file of
-`dupmae.search.postings`, and `passages.arrow` (id, title, text). All but the settings are memory-mapped.
+index = Index.build(retriever, ["a text", "another"])
+index.search("a question", k=10)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol, overload
 
 import numpy as np
-import pyarrow as pa
-import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dupmae.console import logger
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
-from dupmae.files import read_json
-from dupmae.retriever.vectors import Encoded, Floats
-from dupmae.search.postings import REBUILD, Postings, open_array
+from dupmae.retriever.vectors import Encoded
+from dupmae.search.documents import Document, Explanation, Hit, Word, as_documents
+from dupmae.search.filters import Filter, Mask
+from dupmae.search.segment import REBUILD, Segment, build_segment
+from dupmae.search.snapshot import Snapshot, live, weighted
+from dupmae.search.store import Store
+from dupmae.search.topk import NOTHING, TopK
 
-FORMAT, VERSION = "dupmae-index", 1
-SETTINGS, DENSE, PASSAGES = "settings.json", "dense.npy", "passages.arrow"
-# Queries scored together: posting lists and dense rows are read once a block, and past 64 the gain is gone.
-# Beyond 8 MB of scores they leave the processor's cache: 96,000 passages took 4 ms a query at 16, 20 at 64.
-BLOCK = 64
-SCORES = 1 << 21
-ROWS = 1 << 13  # dense rows widened to float32 at once: 12 MB at 384 dimensions
+PATH = "path"
+"""Key of the record that holds the retriever's folder, relative to the index; the others are SHA-256s."""
+# Passages of a segment: what is encoded, and lost by a kill, at once. 384 dimensions and 140 terms take 90 MB.
+SEGMENT = 1 << 16
 
-Part = Literal["hybrid", "dense", "sparse"]
-Positions = NDArray[np.int32]
 Run = dict[str, dict[str, float]]
+Item = str | Passage | Document | Mapping[str, Any]
+Block = tuple[list[Document], Callable[[], Encoded]]
 
 
-class _Settings(BaseModel):
-    """What `settings.json` says."""
+class Encoder(Protocol):
+    """What an index needs of a `Retriever`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    format: Literal["dupmae-index"]
-    version: Literal[1]
-    passages: int = Field(ge=1)
-    dimensions: int = Field(ge=0)
-    vocabulary: int = Field(ge=0)
-    longest: float = Field(ge=0, allow_inf_nan=False)
-    retriever: dict[str, str]
+    tokenizer: Any
+    folder: Path | None
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the dense part."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the sparse part."""
+        ...
+
+    def passage_batches(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[Encoded]:
+        """Vectors in the order of the texts."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """Vectors of queries."""
+        ...
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells one retriever from another."""
+        ...
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Why a passage has its score: the share of each part, and what each matching term adds, largest first."""
+class Index:
+    """Documents with their vectors, in memory or in a folder.
 
-    dense: float
-    sparse: float
-    contributions: list[tuple[int, float]]
+    Every search sees one version of the index; `add`, `update`, `delete` and `compact` make the next one, and in a
+    folder it is on disk when they return. Any number of threads may search while one writes.
+    """
 
-
-class HybridIndex:
-    """An index opened for search; `HybridIndex.load` opens one, `build_index` makes one."""
-
-    def __init__(self, folder: Path, settings: _Settings) -> None:
-        self.folder = folder
-        self.dimensions, self.vocabulary = settings.dimensions, settings.vocabulary
-        self.retriever: Mapping[str, str] = settings.retriever
-        self._size, self._longest = settings.passages, settings.longest
-        self._dense = open_array(folder / DENSE, np.float16, (self._size, self.dimensions))
-        self._postings = Postings(folder, self._size, self.vocabulary)
-        self._texts = _open_texts(folder / PASSAGES, self._size)
+    def __init__(
+        self, snapshot: Snapshot, *, store: Store | None, record: dict[str, str], retriever: Encoder | None, int8: bool
+    ) -> None:
+        self.snapshot = snapshot
+        self._store, self._record, self._retriever, self._int8 = store, record, retriever, int8
+        self._lock = threading.RLock()
 
     @classmethod
-    def load(cls, folder: str | Path) -> HybridIndex:
-        """Open an index folder; vectors and texts stay on disk until they are needed.
+    def build(
+        cls,
+        retriever: Encoder,
+        documents: Iterable[Item],
+        ids: Sequence[str] | None = None,
+        path: str | Path | None = None,
+        *,
+        int8: bool = False,
+        batch_tokens: int | None = None,
+        segment: int = SEGMENT,
+    ) -> Index:
+        """Encode documents and index them.
 
-        Raises:
-            DupmaeError: when the folder is missing, is no index, is of another version, or is damaged.
-        """
-        folder = Path(folder)
-        if not (folder / SETTINGS).is_file():
-            problem = "not an index (it has no settings.json)" if folder.is_dir() else "no such index folder"
-            raise DupmaeError(problem, where=folder, fix="make one with `dupmae index`")
-        return cls(folder, _read_settings(folder / SETTINGS))
-
-    def __len__(self) -> int:
-        return self._size
-
-    def search(self, queries: Encoded, k: int, *, part: Part = "hybrid") -> tuple[Floats, Positions]:
-        """The k passages with the largest score, exactly, for each query.
-
-        score = q.dense . p.dense + q.sparse . p.sparse (DupMAE, equation 12), or one of its two terms.
+        They are read as a stream, and memory holds one segment of them. A build that was stopped goes on when it is
+        called again with the same documents: what was encoded is found by its content.
 
         Args:
-            queries: [Q, d'] and [Q, |V|].
-            k: passages per query, at least 1.
-            part: which terms of the score count.
-
-        Returns:
-            scores [Q, k] float32, best first, and positions [Q, k] int32. The lower position comes first
-            where scores are equal; places past the last passage hold -inf and -1.
-
-        Raises:
-            DupmaeError: k below 1, or queries of another width than the passages.
-        """
-        if k < 1:
-            raise DupmaeError(f"{k} passages asked for", where="k", fix="ask for at least 1")
-        self._check(queries)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        positions = np.full((len(queries), k), -1, np.int32)
-        step = min(BLOCK, max(1, SCORES // self._size))
-        for start in range(0, len(queries), step):
-            block = queries.rows(start, start + step)
-            for row, (found, values) in enumerate(self._best(block, k, part), start):
-                scores[row, : len(found)] = values
-                positions[row, : len(found)] = found
-        return scores, positions
-
-    def explain(self, query: Encoded, position: int) -> Explanation:
-        """Split the score of one query (a single row) for one passage into its parts and terms.
+            documents: texts, passages, or mappings of `text`, `id`, `title` and metadata.
+            ids: one for each document; None: their own, and "0", "1", ... for texts.
+            path: folder that keeps the index; one that is there is replaced when the new one is whole. None: memory.
+            int8: keep dense vectors in 8 bits, half the bytes.
+            batch_tokens: tokens of an encoding batch, padding included; None: what suits the device.
+            segment: passages that are encoded and written at once.
 
         Raises:
-            DupmaeError: when the query has another width than the passages.
+            DupmaeError: for documents without text, id or with an id that comes twice, none at all, a `path` that
+                holds something else, or an unsaved retriever where the index is to be kept.
         """
-        if len(query) != 1 or not 0 <= position < self._size:
-            raise ValueError(f"need one query and a position below {self._size}: {len(query)}, {position}")
-        self._check(query)
-        contributions = self._postings.contributions(query.sparse, position)
-        dense = self._dense_exactly(query.dense[0], np.array([position]))[0]
-        return Explanation(float(dense), sum(value for _, value in contributions), contributions)
+        items = as_documents(documents, ids)
 
-    def passages(self, positions: Iterable[int]) -> list[Passage]:
-        """The passages at some positions, in the order asked for."""
-        columns = [self._texts[name] for name in ("id", "title", "text")]
-        return [Passage(*(column[int(position)].as_py() for column in columns)) for position in positions]
+        def blocks() -> Iterator[Block]:
+            while block := list(islice(items, segment)):
+                yield block, _encoding(retriever, block, batch_tokens)
 
-    @cached_property
-    def ids(self) -> list[str]:
-        """The passages' ids by position."""
-        return [str(name) for name in self._texts["id"].to_pylist()]
+        store = None if path is None else Store(Path(path))
+        record = {} if store is None else _record(retriever, store.folder)
+        index = cls(
+            Snapshot(0, retriever.dimensions, retriever.vocabulary),
+            store=store,
+            record=record,
+            retriever=retriever,
+            int8=int8,
+        )
+        index._fill(blocks())
+        return index
 
-    def ranking(self, query_ids: Sequence[str], queries: Encoded, k: int, *, part: Part = "hybrid") -> Run:
-        """Search and give a run: query id -> {passage id -> score}, best first. Errors as `search`."""
-        scores, positions = self.search(queries, k, part=part)
+    @classmethod
+    def from_vectors(
+        cls,
+        documents: Iterable[Item],
+        batches: Iterable[Encoded],
+        *,
+        dimensions: int,
+        vocabulary: int,
+        path: str | Path | None = None,
+        record: Mapping[str, str] | None = None,
+        int8: bool = False,
+        segment: int = SEGMENT,
+    ) -> Index:
+        """Index documents whose vectors are there, in batches in their order.
+
+        Args:
+            record: how to encode queries; None: not known.
+
+        Raises:
+            DupmaeError: as `build`.
+            ValueError: batches of another width, or documents and vectors that differ in number.
+        """
+        store = None if path is None else Store(Path(path))
+        empty = Snapshot(0, dimensions, vocabulary)
+        index = cls(empty, store=store, record=dict(record or {}), retriever=None, int8=int8)
+        index._fill(_paired(as_documents(documents), batches, segment, (dimensions, vocabulary)))
+        return index
+
+    @classmethod
+    def open(cls, path: str | Path, retriever: Encoder | None = None) -> Index:
+        """Open an index folder, or a run's folder with `index/` in it.
+
+        Args:
+            retriever: what to encode with; None: the one that built the index, loaded when it is needed.
+
+        Raises:
+            DupmaeError: when there is no index, it is damaged, or was built with another retriever.
+        """
+        path = Path(path)
+        inner = Store(path / "index")
+        store = inner if inner.numbers() and not Store(path).numbers() else Store(path)
+        manifest, snapshot = store.newest()
+        index = cls(snapshot, store=store, record=manifest.retriever, retriever=None, int8=manifest.int8)
+        if retriever is not None:
+            index._check(retriever)
+            index._retriever = retriever
+        return index
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    def __repr__(self) -> str:
+        snapshot = self.snapshot
+        where = "in memory" if self._store is None else str(self._store.folder)
+        parts = f"{len(snapshot):,} passages, {len(snapshot.segments)} segments"
+        return f"Index({where}, {parts}, version {snapshot.number})"
+
+    @property
+    def path(self) -> Path | None:
+        """The folder; None in memory."""
+        return None if self._store is None else self._store.folder
+
+    @property
+    def retriever(self) -> Encoder:
+        """What encodes queries and documents.
+
+        Raises:
+            DupmaeError: when the retriever that built the index is gone, or has changed since.
+        """
+        with self._lock:
+            if self._retriever is None:
+                self._retriever = self._recorded_retriever()
+            return self._retriever
+
+    # A string is a sequence of strings to the type checker; here it is one query.
+    @overload
+    def search(  # type: ignore[overload-overlap]
+        self, queries: str, k: int = 10, *, filter: Filter | None = ..., weights: object = ..., threshold: float = ...
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        filter: Filter | None = ...,
+        weights: object = ...,
+        threshold: float = ...,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        queries: str | Sequence[str],
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        weights: object = None,
+        threshold: float = -np.inf,
+    ) -> list[Hit] | list[list[Hit]]:
+        """The k passages with the largest score for a query, or for each of several, best first.
+
+        The list is shorter when fewer pass, and empty when none does or the query has no word. Where the score is
+        the sparse part alone, passages that share no word with the query are left out.
+
+        Args:
+            filter: what passages must be, such as {"year": {"gte": 2020}} (`dupmae.search.filters`).
+            weights: factors (a, b) of the dense and the sparse share, or a pair for each query; None: 1 and 1.
+            threshold: the smallest score that counts.
+
+        Raises:
+            DupmaeError: k below 1, or a filter or weights that cannot be used.
+        """
+        texts = [queries] if isinstance(queries, str) else list(queries)
+        snapshot = self.snapshot
+        encoded = self.encode_queries(texts)
+        found = snapshot.nearest(encoded, k, weights=weights, filter=filter)
+        encoded = weighted(encoded, weights)
+        least = max(threshold, float(np.nextafter(np.float32(0), np.float32(1)))) if self._lexical() else threshold
+        hits = [
+            self._hits(snapshot, encoded.rows(row, row + 1), found, row, least) if text.strip() else []
+            for row, text in enumerate(texts)
+        ]
+        return hits[0] if isinstance(queries, str) else hits
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """Vectors of queries, for `snapshot.nearest`."""
+        return self.retriever.encode_queries(texts)
+
+    def run(self, queries: Mapping[str, str], k: int = 100, *, weights: object = None) -> Run:
+        """Rank for each query (id -> text): query id -> {document id -> score}, best first.
+
+        Raises:
+            DupmaeError: as `search`.
+        """
+        return self.rank(list(queries), self.encode_queries(list(queries.values())), k, weights=weights)
+
+    def rank(self, names: Sequence[str], queries: Encoded, k: int = 100, *, weights: object = None) -> Run:
+        """As `run`, for queries that are encoded."""
+        found = self.snapshot.nearest(queries, k, weights=weights)
         run: Run = {}
-        for name, values, found in zip(query_ids, scores.tolist(), positions.tolist(), strict=True):
-            run[name] = {self.ids[p]: value for p, value in zip(found, values, strict=True) if p >= 0}
+        for name, positions, scores in zip(names, found.positions, found.scores, strict=True):
+            kept = positions != NOTHING
+            run[name] = dict(zip(self.snapshot.ids(positions[kept]), scores[kept].tolist(), strict=True))
         return run
 
-    def size_bytes(self, part: Part = "hybrid") -> int:
-        """Bytes the vectors take on disk: both parts, or one."""
-        sizes = {"dense": int(self._dense.nbytes), "sparse": self._postings.size_bytes}
-        return sum(sizes.values()) if part == "hybrid" else sizes[part]
+    def explain(self, query: str, id: str, *, weights: object = None) -> Explanation:
+        """Split the score of any document for a query into its parts and words.
 
-    def _check(self, queries: Encoded) -> None:
-        widths, own = (queries.dense.shape[1], queries.sparse.shape[1]), (self.dimensions, self.vocabulary)
-        if widths != own:
-            problem = f"queries have widths {widths}, the index has {own}"
-            raise DupmaeError(problem, where=self.folder, fix="search with the retriever that built the index")
-
-    def _best(self, queries: Encoded, k: int, part: Part) -> Iterator[tuple[Positions, Floats]]:
-        """For each query of a block its best positions and their scores, best first.
-
-        Matrix products round by a row's place in the block, so they only choose candidates; the dense part of
-        these is then summed again in float64, so that equal passages get equal scores. The sparse part, summed
-        term by term in float32, has that property from the start.
+        Raises:
+            DupmaeError: when no document has the id.
         """
-        zeros = np.zeros((len(queries), self._size), np.float32)
-        dense = zeros if part == "sparse" else self._dense_roughly(queries.dense)
-        sparse = zeros if part == "dense" else self._postings.scores(queries.sparse)
-        for query, rough, lexical in zip(queries.dense, dense, sparse, strict=True):
-            candidates = _candidates(rough + lexical, k, 0.0 if part == "sparse" else self._error(query))
-            exact = lexical[candidates].astype(np.float64)
-            if part != "sparse":
-                exact += self._dense_exactly(query, candidates)
-            scores = exact.astype(np.float32)
-            order = np.argsort(-scores, kind="stable")[:k]
-            yield candidates[order].astype(np.int32), scores[order]
+        snapshot = self.snapshot
+        position = snapshot.find(id)
+        if position is None:
+            raise DupmaeError("no document has this id", where=id, fix="ask for one that is in the index")
+        return self._explained(snapshot, weighted(self.encode_queries([query]), weights), position)
 
-    def _dense_roughly(self, queries: Floats) -> Floats:
-        """Dense scores by float32 matrix products: [B, N]."""
-        # torch widens float16 eight times faster than numpy, which makes single queries fast.
-        wanted, scores = torch.from_numpy(queries), torch.empty(len(queries), self._size)
-        for start in range(0, self._size, ROWS):
-            rows = torch.from_numpy(self._dense[start : start + ROWS]).float()
-            torch.mm(wanted, rows.T, out=scores[:, start : start + ROWS])
-        return scores.numpy()
+    def _explained(self, snapshot: Snapshot, query: Encoded, position: int) -> Explanation:
+        dense, terms = snapshot.explain(query, position)
+        tokens = self.retriever.tokenizer.convert_ids_to_tokens([term for term, _ in terms])
+        words = [Word(token, weight) for token, (_, weight) in zip(tokens, terms, strict=True)]
+        sparse = sum(weight for _, weight in terms)
+        return Explanation(dense + sparse, dense, sparse, words)
 
-    def _dense_exactly(self, query: Floats, positions: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Dense scores of one query for a few passages in float64, which holds each product exactly: [n]."""
-        rows = self._dense[positions].astype(np.float64)
-        scores: NDArray[np.float64] = np.einsum("nd,d->n", rows, query.astype(np.float64))
-        return scores
+    def _hits(self, snapshot: Snapshot, query: Encoded, best: TopK, row: int, least: float) -> list[Hit]:
+        hits: list[Hit] = []
+        for position, score in zip(best.positions[row].tolist(), best.scores[row].tolist(), strict=True):
+            if position != NOTHING and score >= least:
+                shares, found = self._explained(snapshot, query, position), snapshot.document(position)
+                hit = Hit(
+                    rank=len(hits) + 1,
+                    id=found.id,
+                    title=found.title,
+                    text=found.text,
+                    score=score,
+                    dense=shares.dense,
+                    sparse=shares.sparse,
+                    words=shares.words,
+                    metadata=dict(found.metadata),
+                )
+                hits.append(hit)
+        return hits
 
-    def _error(self, query: Floats) -> float:
-        """How far a float32 dense score can be off: d' roundings of at most |q| |p| in all."""
-        unit = float(np.finfo(np.float32).eps)
-        return unit * (self.dimensions + 1) * float(np.linalg.norm(query)) * self._longest
+    def _lexical(self) -> bool:
+        return self.snapshot.dimensions == 0
+
+    def add(self, documents: Iterable[Item], ids: Sequence[str] | None = None) -> Index:
+        """Encode documents and add them as a new version.
+
+        Raises:
+            DupmaeError: for an id that is there already, a text without an id, or when another process writes.
+        """
+        return self._put(list(as_documents(documents, ids)), replacing=False)
+
+    def update(self, documents: Iterable[Item], ids: Sequence[str] | None = None) -> Index:
+        """As `add`, in place of the documents that have the same ids; both in one version."""
+        return self._put(list(as_documents(documents, ids)), replacing=True)
+
+    def _put(self, documents: list[Document], *, replacing: bool) -> Index:
+        _refuse_duplicates(document.id for document in documents)
+        if not documents:
+            return self
+        with self._writing():
+            places = {document.id: self.snapshot.find(document.id) for document in documents}
+            known = {name: position for name, position in places.items() if position is not None}
+            if known and not replacing:
+                fix = "use update to replace a document"
+                raise DupmaeError("there is a document with this id", where=next(iter(known)), fix=fix)
+            blocks = (documents[start : start + SEGMENT] for start in range(0, len(documents), SEGMENT))
+            segments = [self._segment(block, _encoding(self.retriever, block, None)) for block in blocks]
+            self._commit(self.snapshot.without(known.values()).having(segments))
+        return self
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete documents as a new version; an id that is not there is no error. Returns how many were there.
+
+        Raises:
+            DupmaeError: when another process writes the index.
+        """
+        with self._writing():
+            found = {self.snapshot.find(name) for name in ([ids] if isinstance(ids, str) else ids)} - {None}
+            if found:
+                self._commit(self.snapshot.without(position for position in found if position is not None))
+        return len(found)
+
+    def compact(self) -> Index:
+        """Write small segments and those with deleted passages anew, as full ones without.
+
+        Raises:
+            DupmaeError: when another process writes the index.
+        """
+        with self._writing():
+            snapshot = self.snapshot
+            kept: list[tuple[Segment, Mask | None]] = []
+            moved: list[tuple[Segment, Mask | None]] = []
+            for segment, gone in zip(snapshot.segments, snapshot.deleted, strict=True):
+                whole = gone is None and len(segment) >= SEGMENT // 2
+                (kept if whole else moved).append((segment, gone))
+            if len(moved) > 1 or any(gone is not None for _, gone in moved):
+                segments = [self._segment(*block) for block in _merged(moved)]
+                alone = tuple(segment for segment, _ in kept)
+                base = replace(snapshot, segments=alone, deleted=(None,) * len(alone))
+                self._commit(base.having(segments))
+        return self
+
+    def refresh(self) -> Index:
+        """Take up the newest version of the folder, which another process may have written."""
+        if self._store is not None:
+            with self._lock:
+                if self._store.numbers()[:1] != [self.snapshot.number]:
+                    self.snapshot = self._store.newest()[1]
+        return self
+
+    def verify(self) -> None:
+        """Compare the contents of every file with their checksums; sizes are always compared on opening.
+
+        Raises:
+            DupmaeError: naming the first file that differs.
+        """
+        if self._store is not None:
+            self._store.verify(self._store.newest()[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._store is None:
+                yield
+                return
+            with self._store.writing():
+                self.refresh()
+                yield
+
+    def _fill(self, blocks: Iterable[Block]) -> None:
+        """Put all documents in, in place of whatever the folder holds."""
+        with self._lock:
+            if self._store is None:
+                self._take(blocks, 0)
+                return
+            with self._store.writing():
+                self._take(blocks, max(self._store.numbers(), default=0))
+
+    def _take(self, blocks: Iterable[Block], number: int) -> None:
+        segments: list[Segment] = []
+        for documents, encoded in blocks:
+            _refuse_duplicates(document.id for document in documents)
+            segments.append(self._segment(documents, encoded))
+            if self._store is not None and len(documents) >= SEGMENT:
+                logger.info(f"{sum(map(len, segments)):,} passages indexed")
+        if not segments:
+            where = None if self._store is None else self._store.folder
+            raise DupmaeError("no passages to index", where=where, fix="give a corpus with at least one passage")
+        _refuse_shared(segments)
+        self._commit(replace(self.snapshot, number=number).having(segments))
+
+    def _segment(self, documents: list[Document], encoded: Callable[[], Encoded]) -> Segment:
+        if self._store is None:
+            return build_segment(encoded(), documents, int8=self._int8)
+        name = _content_name(documents, self._record, self._int8)
+        known = self._store.reopen(name, self.snapshot.vocabulary)
+        return known or self._store.write(name, build_segment(encoded(), documents, int8=self._int8))
+
+    def _commit(self, snapshot: Snapshot) -> None:
+        snapshot = replace(snapshot, number=snapshot.number + 1)
+        if self._store is not None:
+            self._store.commit(snapshot, self._record, int8=self._int8)
+        self.snapshot = snapshot
+
+    def _check(self, retriever: Encoder) -> None:
+        own = {name: value for name, value in self._record.items() if name != PATH}
+        found = retriever.fingerprint()
+        changed = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+        if own and changed:
+            problem = f"the retriever {retriever.folder} has changed since the index was built: {', '.join(changed)}"
+            raise DupmaeError(problem, where=self.path, fix=REBUILD)
+
+    def _recorded_retriever(self) -> Encoder:
+        from dupmae.retriever.model import Retriever
+
+        if self._store is None or PATH not in self._record:
+            fix = "open it with the retriever that made its vectors"
+            raise DupmaeError("the index does not name its retriever", where=self.path, fix=fix)
+        folder = Path(os.path.normpath(self._store.folder.resolve() / self._record[PATH]))
+        if not folder.is_dir():
+            fix = "put it back, or build the index again"
+            raise DupmaeError(f"the retriever that built the index is gone: {folder}", where=self.path, fix=fix)
+        retriever = Retriever.load(folder)
+        self._check(retriever)
+        return retriever
 
 
-def _candidates(scores: Floats, k: int, error: float) -> NDArray[np.int64]:
-    """Positions, rising, that can be among the k best when each score is off by at most `error`."""
-    if k >= len(scores):
-        return np.arange(len(scores))
-    threshold = float(np.partition(scores, len(scores) - k)[len(scores) - k])
-    # The sum of both parts is rounded to float32 as well, twice.
-    slack = 2 * (error + float(np.finfo(np.float32).eps) * (abs(threshold) + error))
-    return np.flatnonzero(scores >= threshold - slack)
+def _encoding(retriever: Encoder, documents: Sequence[Document], batch_tokens: int | None) -> Callable[[], Encoded]:
+    texts = [document.content for document in documents]
+    return lambda: Encoded.concatenate(list(retriever.passage_batches(texts, batch_tokens=batch_tokens)))
 
 
-def _read_settings(file: Path) -> _Settings:
-    found = read_json(file)
-    try:
-        return _Settings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise DupmaeError(f"cannot be used: {name}: {first['msg']}", where=file, fix=REBUILD) from None
+def _paired(
+    documents: Iterator[Document], batches: Iterable[Encoded], segment: int, widths: tuple[int, int]
+) -> Iterator[Block]:
+    held: list[Encoded] = []
+
+    def block() -> Block:
+        vectors = Encoded.concatenate(held)
+        some = list(islice(documents, len(vectors)))
+        if len(some) != len(vectors):
+            raise ValueError(f"{len(vectors)} vectors for the last {len(some)} documents")
+        return some, lambda: vectors
+
+    for batch in batches:
+        if (batch.dense.shape[1], batch.sparse.shape[1]) != widths:
+            raise ValueError(f"expected widths {widths}, not {batch.dense.shape[1]} and {batch.sparse.shape[1]}")
+        held.append(batch)
+        if sum(map(len, held)) >= segment:
+            yield block()
+            held = []
+    if sum(map(len, held)):
+        yield block()
+    if next(documents, None) is not None:
+        raise ValueError("more documents than vectors")
 
 
-def _open_texts(file: Path, rows: int) -> pa.Table:
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    except FileNotFoundError:
-        raise DupmaeError("no such file in the index", where=file, fix=REBUILD) from None
-    except (OSError, pa.ArrowException) as error:
-        raise DupmaeError(f"damaged: {error}", where=file, fix=REBUILD) from None
-    if table.num_rows != rows or table.column_names != ["id", "title", "text"]:
-        problem = f"damaged: holds {table.num_rows} rows of {table.column_names} instead of {rows} passages"
-        raise DupmaeError(problem, where=file, fix=REBUILD)
-    return table
+def _merged(parts: Sequence[tuple[Segment, Mask | None]]) -> Iterator[Block]:
+    """Blocks of `SEGMENT` documents from what is left of some segments."""
+    held: list[tuple[Segment, Any]] = []
+    pieces = [
+        (segment, rows) for segment, gone in parts for rows in np.array_split(live(segment, gone), _pieces(segment))
+    ]
+    for segment, rows in pieces:
+        if held and sum(len(inside) for _, inside in held) + len(rows) > SEGMENT:
+            yield _block(held)
+            held = []
+        held.append((segment, rows))
+    if any(len(rows) for _, rows in held):
+        yield _block(held)
+
+
+def _pieces(segment: Segment) -> int:
+    return -(-len(segment) // SEGMENT)
+
+
+def _block(held: Sequence[tuple[Segment, Any]]) -> Block:
+    documents = [document for segment, rows in held for document in segment.documents(rows)]
+    vectors = Encoded.concatenate([segment.vectors(rows) for segment, rows in held])
+    return documents, lambda: vectors
+
+
+def _record(retriever: Encoder, folder: Path) -> dict[str, str]:
+    """What the index remembers of its retriever."""
+    fingerprint = retriever.fingerprint()
+    assert retriever.folder is not None, "fingerprint() refuses a retriever without a folder"
+    if retriever.folder.resolve().is_relative_to(folder.resolve()):
+        raise DupmaeError("the index would replace its own retriever", where=folder, fix="choose another folder")
+    # A relative path keeps its meaning when the run's folder is moved or copied as a whole.
+    return {PATH: Path(os.path.relpath(retriever.folder.resolve(), folder.resolve())).as_posix(), **fingerprint}
+
+
+def _content_name(documents: Iterable[Document], record: Mapping[str, str], int8: bool) -> str:
+    """A segment's name: what is in it, so that what an interrupted build wrote is found again."""
+    # Vectors without a retriever to tell them by may be any: such a segment is always made anew.
+    salt = "" if record else os.urandom(16).hex()
+    digest = hashlib.sha256(json.dumps([salt, int8, dict(record)], sort_keys=True).encode())
+    for document in documents:
+        fields = [document.id, document.title, document.text, dict(document.metadata)]
+        digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:32]
+
+
+def _refuse_duplicates(ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise DupmaeError("an id comes twice", where=name, fix="give each document its own id")
+        seen.add(name)
+
+
+def _refuse_shared(segments: Sequence[Segment]) -> None:
+    """Refuse an id that stands in two segments."""
+    if len(segments) < 2:
+        return
+    hashes = np.sort(np.concatenate([segment.id_hashes for segment in segments]))
+    doubtful = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if doubtful:
+        rows = [
+            segment.ids[int(position)].as_py()
+            for segment in segments
+            for number, position in zip(segment.id_hashes.tolist(), segment.id_positions.tolist(), strict=True)
+            if number in doubtful
+        ]
+        _refuse_duplicates(rows)

@@ -1,14 +1,11 @@
 """`dupmae evaluate`: how well a retriever ranks the passages of a BEIR folder.
 
-`evaluate_retriever` does it all; `rank` and `score_run` are its two halves.
+`evaluate_retriever` does it all; `score_run` is what judges a ranking.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dupmae.console import logger
@@ -18,8 +15,7 @@ from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
 from dupmae.files import write_json
 from dupmae.retriever.model import Retriever
-from dupmae.search.engine import index_passages
-from dupmae.search.index import HybridIndex, Part
+from dupmae.search.index import Index
 from dupmae.settings import Evaluate
 
 METRICS = ("ndcg@10", "mrr@10", "recall@100", "map@100", "precision@10")
@@ -28,8 +24,6 @@ DEEPEST = max(int(metric.partition("@")[2]) for metric in METRICS)
 
 def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
     """Rank all passages for the judged queries of a split; write metrics.json and run.trec, return the former.
-
-    The passages are indexed in a temporary folder, so memory holds their texts and not their vectors.
 
     Returns:
         metrics; counts of queries, passages and judgements; queries_per_second (encoding and search), index_bytes;
@@ -45,36 +39,22 @@ def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
     passages, queries, qrels = load_split(settings.data, settings.split)
     retriever = Retriever.load(settings.retriever)
     logger.info(f"ranking {len(passages):,} passages for {len(queries):,} queries")
-    with tempfile.TemporaryDirectory(prefix="dupmae-") as scratch:
-        index = index_passages(Path(scratch) / "index", retriever, passages, batch_tokens=settings.batch_tokens)
-        start = time.perf_counter()
-        run = rank(index, retriever, queries, settings.depth)
-        speed = len(run) / (time.perf_counter() - start)
-        index_bytes = index.size_bytes("hybrid")
-        del index  # unmapped before its files go, which some systems insist on
+    index = Index.build(retriever, passages, batch_tokens=settings.batch_tokens)
+    start = time.perf_counter()
+    run = index.run(queries, settings.depth)
+    speed = len(run) / (time.perf_counter() - start)
     counts = {"queries": len(queries), "passages": len(passages), "judgements": sum(map(len, qrels.values()))}
     result = {
         "metrics": score_run(qrels, run),
         "counts": counts,
         "queries_per_second": round(speed, 1),
-        "index_bytes": index_bytes,
+        "index_bytes": index.snapshot.size_bytes(),
         "retriever": retriever.fingerprint(),
         "settings": settings.model_dump(mode="json"),
     }
     write_run(settings.out / RUN_FILE, run, TAG)
     write_json(settings.out / METRICS_FILE, result)
     return result
-
-
-def rank(
-    index: HybridIndex, retriever: Retriever, queries: Mapping[str, str], depth: int, *, part: Part = "hybrid"
-) -> Run:
-    """The `depth` best passages of an index for each query (id -> text), by one or both parts of the score.
-
-    Raises:
-        DupmaeError: when index and retriever do not fit together.
-    """
-    return index.ranking(list(queries), retriever.encode_queries(list(queries.values())), depth, part=part)
 
 
 def score_run(qrels: Qrels, run: Run) -> dict[str, float]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dupmae.console import logger
 from dupmae.corpus.readers import read_passages
 from dupmae.retriever.model import Retriever
-from dupmae.search.engine import index_passages
-from dupmae.search.index import HybridIndex
-from dupmae.settings import Index
+from dupmae.search.index import Index
+from dupmae.settings import Index as Settings
 
 
-def build(settings: Index) -> HybridIndex:
+def build(settings: Settings) -> Index:
     """Encode every passage of a corpus or of any text, write the index and open it.
 
     Raises:
@@ -19,4 +18,4 @@ def build(settings: Index) -> HybridIndex:
     passages = read_passages(settings.data)
     retriever = Retriever.load(settings.retriever)
     logger.info(f"indexing {len(passages):,} passages")
-    return index_passages(settings.out, retriever, passages, batch_tokens=settings.batch_tokens)
+    return Index.build(retriever, passages, path=settings.out, batch_tokens=settings.batch_tokens)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dupmae.evaluation.benchmarks.collections import SUITES, Suite
 from dupmae.evaluation.benchmarks.official_files import Folder
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.vectors import Encoded
-from dupmae.search.builder import build_index
+from dupmae.search.index import Index
 from dupmae.settings import PlanSuite
 from dupmae.shards.tokenise import Tokenisation
 from dupmae.stages.plan import ASSUMED_UTILISATION, PUBLISHED_PEAKS, SECONDS_PER_HOUR
@@ -130,19 +130,20 @@ def _searched(retriever: Retriever, encoded: Encoded, passages: Sequence[Passage
     texts = [" ".join(passage.content.split()[:QUERY_WORDS]) for passage in passages[:QUERIES]]
     queries = retriever.encode_queries(texts)
     with tempfile.TemporaryDirectory(prefix="dupmae-") as scratch:
-        index = build_index(
-            Path(scratch) / "index",
+        folder, rows = Path(scratch) / "index", copies * len(passages)
+        documents = (
+            replace(passage, id=f"{copy}-{number}") for copy in range(copies) for number, passage in enumerate(passages)
+        )
+        index = Index.from_vectors(
+            documents,
             (encoded for _ in range(copies)),
-            chain.from_iterable(passages for _ in range(copies)),
             dimensions=retriever.dimensions,
             vocabulary=retriever.vocabulary,
-            retriever={},
-        )
-        index.search(queries, 1000)
+            path=folder,
+        ).snapshot
+        index.nearest(queries, 1000)
         begin = time.perf_counter()
-        index.search(queries, 1000)
+        index.nearest(queries, 1000)
         seconds = time.perf_counter() - begin
-        size = sum(file.stat().st_size for file in index.folder.iterdir())
-        rows = len(index)
-        del index  # unmapped before its files go, which some systems insist on
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return seconds / (len(texts) * rows), size / rows

@@ -27,7 +27,7 @@ from dupmae.memory import peak_bytes, release
 from dupmae.report.run_report import write_picture, write_report
 from dupmae.report.systems import Judge
 from dupmae.retriever.model import Retriever
-from dupmae.search.engine import Searcher
+from dupmae.search.index import Index as Opened
 from dupmae.settings import (
     Finetune,
     Index,
@@ -124,9 +124,9 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         tuned["dupmae-hybrid"] = finetune(_finetune(settings, data, str(pretrained.encoder), "retriever", steps))
     with clock.stage("index and evaluate"):
         built = Index(retriever=settings.out / "retriever", data=data / "retrieval", out=settings.out / "index")
-        judge.hybrid("dupmae", indexing.build(built), Retriever.load(tuned["dupmae-hybrid"].retriever))
+        judge.hybrid("dupmae", indexing.build(built))
     report = _report(settings, counts, judge, clock, pretrained, tuned)
-    examples = judge.examples(Searcher.open(settings.out), settings.seed)
+    examples = judge.examples(Opened.open(settings.out), settings.seed)
     write_report(settings.out, report, _logs(pretrained, tuned), examples)
     write_picture(settings.out / "report.png", report)
     return report

@@ -6,13 +6,11 @@ what ranks a block: BM25, or a retriever whose block is an index on disk for as 
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,13 +23,11 @@ from dupmae.corpus.beir import Passage
 from dupmae.corpus.training_data import TrainingData, blank, duplicate
 from dupmae.errors import DupmaeError
 from dupmae.retriever.model import Retriever
-from dupmae.search.bm25_blocks import BlockedBM25
-from dupmae.search.builder import build_index
+from dupmae.search.bm25 import BM25
+from dupmae.search.index import Index
+from dupmae.search.topk import MERGED, NOTHING, merge_topk
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
-NOTHING = -1
-# Queries whose candidates are merged at once: the arrays of 4,096 queries and 1,000 candidates take 80 MB.
-MERGED = 4096
 
 
 class Ranker(Protocol):
@@ -50,7 +46,7 @@ class BM25Ranker:
     """Ranks by BM25."""
 
     def __init__(self, queries: Sequence[str]) -> None:
-        self._bm25 = BlockedBM25(queries)
+        self._bm25 = BM25.of_queries(queries)
 
     def count(self, passages: Sequence[str]) -> None:
         """Add a block to the statistics."""
@@ -58,7 +54,7 @@ class BM25Ranker:
 
     def rank(self, passages: Sequence[Passage], k: int) -> Found:
         """The passages that share a word with a query."""
-        return self._bm25.search([passage.content for passage in passages], k)
+        return self._bm25.search_block([passage.content for passage in passages], k)
 
 
 class RetrieverRanker:
@@ -73,21 +69,12 @@ class RetrieverRanker:
 
     def rank(self, passages: Sequence[Passage], k: int) -> Found:
         """The passages with the largest score; from a retriever without a dense part those with any."""
-        texts = [passage.content for passage in passages]
-        with tempfile.TemporaryDirectory(prefix="dupmae-") as scratch:
-            index = build_index(
-                Path(scratch) / "block",
-                self._retriever.passage_batches(texts, batch_tokens=self._batch_tokens),
-                passages,
-                dimensions=self._retriever.dimensions,
-                vocabulary=self._retriever.vocabulary,
-                retriever={},
-            )
-            scores, positions = index.search(self._queries, min(k, len(passages)))
-            del index  # unmapped before its files go, which some systems insist on
+        found = Index.build(self._retriever, passages, batch_tokens=self._batch_tokens).snapshot.nearest(
+            self._queries, k
+        )
         if self._retriever.dimensions == 0:
-            positions[scores <= 0] = NOTHING
-        return positions.astype(np.int64), scores
+            found.positions[found.scores <= 0] = NOTHING
+        return found.positions, found.scores
 
 
 @dataclass(frozen=True)
@@ -243,13 +230,9 @@ class _Kept:
         hashes: NDArray[np.uint64],
     ) -> None:
         depth = self.positions.shape[1]
-        positions = np.concatenate([self.positions[rows], positions], axis=1)
-        scores = np.concatenate([self.scores[rows], scores], axis=1)
-        hashes = np.concatenate([self.hashes[rows], hashes], axis=1)
-        # Stable: among equals what was kept from an earlier block stays in front.
-        order = np.argsort(-scores, axis=1, kind="stable")
-        positions, scores = np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
-        hashes = np.take_along_axis(hashes, order, 1)
+        scores, positions, hashes = merge_topk(
+            (self.scores[rows], self.positions[rows], self.hashes[rows]), (scores, positions, hashes), 2 * depth
+        )
         for row in range(len(positions)):
             _, first = np.unique(hashes[row][positions[row] != NOTHING], return_index=True)
             chosen = np.sort(first)[:depth]

@@ -19,7 +19,8 @@ from dupmae.console import logger
 from dupmae.corpus.negatives import read_negatives
 from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_training
 from dupmae.errors import DupmaeError
-from dupmae.search.bm25 import BM25, NO_PASSAGE
+from dupmae.search.bm25 import BM25
+from dupmae.search.topk import NOTHING
 from dupmae.shards.permutation import permuted
 from dupmae.shards.tokenise import Tokenisation
 
@@ -156,7 +157,7 @@ class HardNegatives:
         if self._bm25 is None:
             self._bm25 = BM25(self._data.passages)
         found, _ = self._bm25.search([self._data.queries[query] for query in queries], self._depth)
-        unserved = int((found[:, 0] == NO_PASSAGE).sum())
+        unserved = int((found[:, 0] == NOTHING).sum())
         if 2 * unserved > len(queries) and not self._mined:
             said = "BM25 finds no passage for %d of %d queries: random passages are their negatives"
             logger.warning(said, unserved, len(queries))

@@ -19,8 +19,9 @@ from dupmae.corpus.beir import Passage
 from dupmae.corpus.training_data import TrainingData
 from dupmae.files import new_file
 from dupmae.retriever.model import Retriever
+from dupmae.search.topk import NOTHING
 from dupmae.training import checkpoints, processes
-from dupmae.training.candidates import NOTHING, RetrieverRanker, best_negatives
+from dupmae.training.candidates import RetrieverRanker, best_negatives
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData
 from dupmae.training.prefetch import Prefetched
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, hstack
 from dupmae.errors import DupmaeError
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.vectors import Floats, Sparse
-from dupmae.search.index import Part
+from dupmae.search.snapshot import Part
 
 
 class Texts:

@@ -18,11 +18,9 @@ from dupmae.evaluation.benchmarks.answers import holds_answer, joined
 from dupmae.evaluation.benchmarks.collections import Collection, document_name
 from dupmae.evaluation.benchmarks.sharded import Shards
 from dupmae.retriever.vectors import Encoded, Floats
-from dupmae.search.index import HybridIndex, Part
+from dupmae.search.snapshot import PARTS, Part, Snapshot
+from dupmae.search.topk import NOTHING, TopK
 
-NOTHING = -1
-# Queries whose results are merged at once: the arrays of 4,096 queries and 1,000 passages take 100 MB.
-MERGED = 4096
 # Passages looked at for each document wanted, to begin with.
 PASSAGES_A_DOCUMENT = 4
 TEXTS = 10_000
@@ -51,9 +49,8 @@ class Ranking(Mapping[str, dict[str, float]]):
         """Look up the ids of all that was found."""
         chunks = []
         for number, inside in _by_shard(shards, self._known):
-            ids = shards.open(number).ids
-            local = self._known[inside] - shards.starts[number]
-            chunks.append(pa.array([document_name(collection, ids[place]) for place in local], pa.string()))
+            ids = shards.open(number).ids(self._known[inside] - shards.starts[number])
+            chunks.append(pa.array([document_name(collection, name) for name in ids], pa.string()))
         self._names = pa.concat_arrays(chunks) if chunks else self._names
 
     def names(self, query: str) -> list[str]:
@@ -88,22 +85,20 @@ def search(
         positive: whether a score must be above 0, since a sparse vector that shares nothing scores 0.
     """
     wanted = depth + collection.drops_own
-    places = np.full((len(queries), wanted), NOTHING, np.int64)
-    scores = np.full((len(queries), wanted), -np.inf, np.float32)
+    best = TopK(len(queries), wanted)
     for number in track(range(len(shards)), "searching", len(shards), "shards"):
         index = shards.open(number)
         if collection.grouped:
             found, values = _best_documents(index, collection, queries, wanted, part)
         else:
-            values, positions = index.search(queries, min(wanted, len(index)), part=part)
-            found = positions.astype(np.int64)
+            nearest = index.nearest(queries, wanted, weights=PARTS[part])
+            found, values = nearest.positions, nearest.scores
         if positive:
             found[values <= 0] = NOTHING
-        values[found == NOTHING] = -np.inf
         found[found != NOTHING] += shards.starts[number]
-        _merge(places, scores, found, values)
+        best.add(found, values)
         del index
-    ranking = Ranking(list(collection.queries), places, scores, depth, collection.drops_own)
+    ranking = Ranking(list(collection.queries), best.positions, best.scores, depth, collection.drops_own)
     ranking.name(shards, collection)
     return ranking
 
@@ -122,8 +117,8 @@ def answered(shards: Shards, ranking: Ranking, answers: Mapping[str, Sequence[st
         for first in range(0, len(order), TEXTS):
             some = order[first : first + TEXTS]
             texts = dict.fromkeys(found[some].tolist(), "")
-            for place, passage in zip(texts, index.passages(texts), strict=True):
-                texts[place] = joined(passage.text)
+            for place in texts:
+                texts[place] = joined(index.document(place).text)
             for row, column, place in zip(rows[some], columns[some], found[some].tolist(), strict=True):
                 hits[row, column] = holds_answer(texts[place], wanted[row])
         del index
@@ -138,27 +133,15 @@ def _by_shard(shards: Shards, places: Places) -> Iterator[tuple[int, slice]]:
             yield number, slice(int(bounds[number]), int(bounds[number + 1]))
 
 
-def _merge(places: Places, scores: Floats, found: Places, values: Floats) -> None:
-    """Take in what one more shard has."""
-    depth = places.shape[1]
-    for start in range(0, len(places), MERGED):
-        rows = slice(start, start + MERGED)
-        both = np.concatenate([scores[rows], values[rows]], axis=1)
-        # Stable: among equals what an earlier shard has stays in front.
-        order = np.argsort(-both, axis=1, kind="stable")[:, :depth]
-        scores[rows] = np.take_along_axis(both, order, 1)
-        places[rows] = np.take_along_axis(np.concatenate([places[rows], found[rows]], axis=1), order, 1)
-
-
 def _best_documents(
-    index: HybridIndex, collection: Collection, queries: Encoded, depth: int, part: Part
+    index: Snapshot, collection: Collection, queries: Encoded, depth: int, part: Part
 ) -> tuple[Places, Floats]:
     """For each query the best passage of each of the `depth` best documents of a shard.
 
     A list of the best passages with `depth` documents in it has the best passage of the `depth` best documents, so
     the search is only repeated, twice as deep, for queries whose list has fewer.
     """
-    names = [document_name(collection, name) for name in index.ids]
+    names = [document_name(collection, name) for name in index.ids(np.arange(len(index)))]
     changes = [before != after for before, after in pairwise(names)]
     documents = np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
     wanted = min(depth, int(documents[-1]) + 1)
@@ -166,9 +149,10 @@ def _best_documents(
     scores = np.full((len(queries), wanted), -np.inf, np.float32)
     open_rows, deep = np.arange(len(queries)), min(len(index), PASSAGES_A_DOCUMENT * depth)
     while len(open_rows):
-        values, positions = index.search(Encoded(queries.dense[open_rows], queries.sparse[open_rows]), deep, part=part)
+        some = Encoded(queries.dense[open_rows], queries.sparse[open_rows])
+        nearest = index.nearest(some, deep, weights=PARTS[part])
         short = []
-        for row, line, found in zip(open_rows, values, positions, strict=True):
+        for row, line, found in zip(open_rows, nearest.scores, nearest.positions, strict=True):
             _, first = np.unique(documents[found], return_index=True)
             if len(first) < wanted and deep < len(index):
                 short.append(row)

@@ -23,8 +23,9 @@ from dupmae.errors import DupmaeError
 from dupmae.evaluation.benchmarks.collections import Collection, document_name
 from dupmae.files import read_json, remove_leftovers, write_json
 from dupmae.retriever.vectors import Encoded
-from dupmae.search.builder import build_index
-from dupmae.search.index import SETTINGS, HybridIndex
+from dupmae.search.index import Index
+from dupmae.search.snapshot import Snapshot
+from dupmae.search.store import Store
 
 FINISHED = "shards.json"
 
@@ -73,9 +74,9 @@ class Shards:
         """Number of passages."""
         return int(self.starts[-1])
 
-    def open(self, number: int) -> HybridIndex:
+    def open(self, number: int) -> Snapshot:
         """One shard, opened for search."""
-        return HybridIndex.load(_shard(self.folder, number))
+        return Index.open(_shard(self.folder, number)).snapshot
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,14 @@ def encode_corpus(
         for number, passages in enumerate(blocks(collection, block)):
             shard = _shard(folder, number)
             starts.append(starts[-1] + len(passages))
-            if not (shard / SETTINGS).is_file():
-                build_index(
-                    shard,
-                    encoder.passage_batches([passage.content for passage in passages], batch_tokens=batch_tokens),
+            if not Store(shard).numbers():
+                Index.from_vectors(
                     passages,
+                    encoder.passage_batches([passage.content for passage in passages], batch_tokens=batch_tokens),
                     dimensions=encoder.dimensions,
                     vocabulary=encoder.vocabulary,
-                    retriever=record,
+                    path=shard,
+                    record=record,
                 )
                 encoded += len(passages)
                 logger.info(f"shard {number + 1}: {starts[-1]:,} of {found.passages:,} passages")
