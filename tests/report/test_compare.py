@@ -145,9 +145,9 @@ def test_markdown(out: Path) -> None:
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "| a | BM25 | **1.0000** | **1.0000** |" in text
     assert "| b | a\\_1 & 50% | 0.6875 | 0.7500 |" in text
-    assert "| c | \\<i\\>b\\|c | 0.7500 | **1.0000** |" in text
-    line = next(line for line in text.splitlines() if line.startswith("| \\<i\\>b\\|c against a"))
-    assert line.startswith("| \\<i\\>b\\|c against a\\_1 & 50% | +0.0625 |")
+    assert "| c | \\<i>b\\|c | 0.7500 | **1.0000** |" in text
+    line = next(line for line in text.splitlines() if line.startswith("| \\<i>b\\|c against a"))
+    assert line.startswith("| \\<i>b\\|c against a\\_1 & 50% | +0.0625 |")
     assert line.endswith("| 1 / 2 / 1 |")
     assert {row.replace("\\|", "").count("|") for row in text.splitlines() if row.startswith("| a |")} == {5}
 

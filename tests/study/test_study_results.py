@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dupmae.evaluation.significance import paired_randomization
 from dupmae.study import pages as results
 from dupmae.study.pages import verdict, write_results
-from dupmae.study.statistics import Cells, Difference
+from dupmae.study.statistics import Cells, Difference, crossed_interval
 
 BASE = np.linspace(0.1, 0.5, 40)
 LIFT = {"none": 0.0, "good": 0.05, "bad": -0.05, "same": 0.0}
@@ -93,7 +94,7 @@ def test_differences_are_paired_by_query_and_seed() -> None:
     ],
 )
 def test_verdicts(average: float, p: float, seeds: tuple[int, ...], said: str) -> None:
-    assert verdict(Difference(average, {}, p, {}, seeds)) == said
+    assert verdict(Difference(average, {}, p, {}, seeds, (), 0.0, 0.0)) == said
 
 
 @pytest.mark.parametrize(
@@ -123,13 +124,42 @@ def test_the_page(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
     assert "9 runs: 3 cells, seeds 0, 1 and 2, on abacus, 1 thread." in text
     assert "pre-training 1.0, fine-tuning 1.0, evaluation 1.0" in text
-    assert "| Better | - | good / none | +0.0375 | p < .001 | holds |" in text
-    assert "| Worse | - | bad / none | -0.0375 | p < .001 | does not hold: the opposite |" in text
-    assert "| Open | - | same / none | - | - | not run yet |" in text
+    assert "| Better | – | good / none | +0.0375 | p < 0.001 | holds | +++ | +0.0375 to +0.0375 |" in text
+    assert "| Worse | – | bad / none | -0.0375 | p < 0.001 | does not hold: the opposite | −−− |" in text
+    assert "| Open | – | same / none | – | – | not run yet | – | – |" in text
     assert "| good | 0.3600 | 0.1812 | 0.2706 ± 0.0100 | 0.5000 | 7 | 3.0 | 3 |" in text
-    assert "| good | +0.0500 (p < .001) |" in text
+    assert "| good | +0.0500 (p < 0.001) |" in text
     assert "Not run yet: same." in text
     assert "networks were computed as they are now: 1." in text
+
+
+def test_the_interval_over_seeds_and_queries_of_seeds_that_agree_is_that_over_queries() -> None:
+    values = np.random.default_rng(0).normal(0.02, 0.1, 50)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    for seeds in (1, 3):
+        assert crossed_interval([np.tile(values, (seeds, 1))]) == pytest.approx((expected.low, expected.high))
+    assert crossed_interval([np.full((3, 1), 0.5)]) == (0.5, 0.5)
+
+
+def test_the_interval_of_queries_that_agree_is_that_over_seeds() -> None:
+    values = np.array([[0.1], [0.2], [0.4]])
+    expected = stats.ttest_1samp(values[:, 0], 0).confidence_interval(0.95)
+    found = crossed_interval([np.tile(values, (1, 40)), np.tile(values, (1, 10))])
+    assert found == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(("seed_spread", "query_spread"), [(0.03, 0.1), (0.0, 0.1), (0.1, 0.0)])
+def test_the_interval_holds_the_true_difference_as_often_as_it_says(seed_spread: float, query_spread: float) -> None:
+    """Draws of a world whose true difference is .02; an interval over queries alone would fail where seeds matter."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        seeds = rng.normal(0.02, seed_spread, (3, 1))
+        collections = [
+            seeds + rng.normal(0, query_spread, (1, size)) + rng.normal(0, 0.05, (3, size)) for size in (60, 20)
+        ]
+        low, high = crossed_interval(collections)
+        held += low <= 0.02 <= high
+    assert held / 400 > 0.93
 
 
 def level(name: str) -> dict[str, str]:
@@ -140,8 +170,8 @@ def test_sets_as_rows(tmp_path: Path) -> None:
     record = made(*RECORD["cells"], rows="sets")
     text = write_results(record, tmp_path, plots=False).read_text()
     assert "|  | good | none | bad |" in text
-    assert "| a | **0.360** | 0.310 | 0.260 |" in text
-    assert "| average | **0.271 ± 0.010** | 0.233 ± 0.010 |" in text
+    assert "| a | **0.3600** | 0.3100 | 0.2600 |" in text
+    assert "| average | **0.2706 ± 0.0100** | 0.2331 ± 0.0100 |" in text
 
 
 def test_nothing_yet(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -54,10 +54,10 @@ def paired_t_test(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if len(differences) < 2 or not differences.any():
         return 1.0
-    error = _standard_error(differences)
-    if error == 0:
-        return 0.0
-    return float(2 * stats.t.sf(abs(differences.mean()) / error, len(differences) - 1))
+    # Differences that are all the same have an infinite t, of which scipy warns.
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def mean_interval(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -68,15 +68,10 @@ def mean_interval(differences: npt.ArrayLike, level: float = 0.95) -> tuple[floa
         level: share of such intervals that hold the true mean.
     """
     values = np.asarray(differences, dtype=np.float64)
-    mean, freedom = float(values.mean()), len(values) - 1
-    if not freedom:
-        return mean, mean
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * _standard_error(values)
-    return mean - reach, mean + reach
-
-
-def _standard_error(values: npt.NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
+    if len(values) == 1 or not np.ptp(values):
+        return float(values[0]), float(values[0])
+    low, high = stats.t.interval(level, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:

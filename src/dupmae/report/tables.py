@@ -76,7 +76,8 @@ def markdown(table: Table, *, escaped: bool = True) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", one_line(text))
+    # A < is markup where a tag could begin.
+    return re.sub(r"([\\`*_|\[\]]|<(?=[A-Za-z/!?]))", r"\\\1", one_line(text))
 
 
 def markdown_list(lines: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 METRIC_NAMES = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "map": "MAP", "precision": "P"}
 NOTHING = "–"
@@ -79,3 +80,9 @@ def counted(count: int, noun: str) -> str:
     """1 query, 2 queries."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """a, b and c."""
+    *front, last = names
+    return f"{', '.join(front)} and {last}" if front else last

@@ -10,11 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from dupmae.files import write_text
-from dupmae.study.plots import level_plot
+from dupmae.report import charts
+from dupmae.report.tables import Cell, Table, markdown
+from dupmae.report.text import NOTHING, interval_text, listed, p_relation, score_text
 from dupmae.study.statistics import LEVEL, Cells, Difference, Levels, Row
 
 README = "README.md"
-NOTHING = "-"
 
 
 def write_results(record: Mapping[str, Any], out: Path, *, plots: bool) -> Path:
@@ -65,12 +66,12 @@ def _opening(cells: Cells) -> str:
             f"{max(steps):,} steps. The papers' is eight epochs over Wikipedia and BookCorpus on eight GPUs."
         )
     lines += [
-        f"- Fine-tuning is the same for every cell: the same pairs ({_listed(study['pairs'])}) in the same order for a "
+        f"- Fine-tuning is the same for every cell: the same pairs ({listed(study['pairs'])}) in the same order for a "
         "seed, the same number of steps. A cell without pre-training gets no other training instead.",
-        f"- Measured on {_listed(cells.tests)}: nDCG@10, averaged over queries, then over collections. ± is the "
+        f"- Measured on {listed(cells.tests)}: nDCG@10, averaged over queries, then over collections. ± is the "
         "standard deviation over seeds.",
         "- p: two-sided paired randomisation over queries (values averaged over seeds first), Holm-corrected within a "
-        "table. It says whether the queries agree, not whether other seeds would: the spread over seeds stands beside.",
+        "table. It says whether the queries agree, not whether other seeds would.",
     ]
     if cells.older:
         lines.append(
@@ -100,14 +101,25 @@ def _findings(cells: Cells) -> str:
     for place, found in enumerate(findings):
         difference = known.get(str(place))
         compared = f"{_named(cells, found['better'])} / {_named(cells, found['worse'])}"
-        if difference is None:
-            rows.append([found["claim"], found["quoted"] or NOTHING, compared, NOTHING, NOTHING, "not run yet"])
-        else:
-            figures = [f"{difference.average:+.4f}", _p_text(difference.p)]
-            rows.append([found["claim"], found["quoted"] or NOTHING, compared, *figures, verdict(difference)])
+        figures = [NOTHING, NOTHING, "not run yet", NOTHING, NOTHING] if difference is None else _figures(difference)
+        rows.append([found["claim"], found["quoted"] or NOTHING, compared, *figures])
     head = ["claim", "papers", "cells compared", "difference", "p", "here"]
+    head += ["by seed", "95% interval, seeds and queries"]
+    lines = [
+        "What holds, holds over queries: p and the verdict take the seeds as they are. Beside it stand the sign of the "
+        "difference for each seed, and the interval in which its average would be with other seeds and other queries.",
+        "",
+        markdown(Table(head, rows, names=len(head))),
+        "",
+    ]
     notes = [f"- {found['claim']}: {found['note']}" for found in findings if found["note"]]
-    return "\n".join(["## The papers' findings", "", *_table(head, rows), "", *notes, *([""] if notes else [])])
+    return "\n".join(["## The papers' findings", "", *lines, *notes, *([""] if notes else [])])
+
+
+def _figures(difference: Difference) -> list[str]:
+    signs = "".join("+" if value > 0 else "−" if value < 0 else "0" for value in difference.by_seed)
+    interval = interval_text(difference.low, difference.high) if len(difference.seeds) > 1 else NOTHING
+    return [f"{difference.average:+.4f}", p_relation(difference.p), verdict(difference), signs, interval]
 
 
 def verdict(difference: Difference) -> str:
@@ -134,14 +146,27 @@ def _section(cells: Cells, axes: Sequence[str], out: Path, plots: bool) -> str:
     if plots:
         note = _count(chosen.values())
         note += "" if baseline is None else f"; dashed: {_named(cells, baseline.levels)}"
-        level_plot(out / picture, note, chosen, baseline, cells.tests)
-    parts = [f"## {title[:1].upper()}{title[1:]}", "", *_means(cells, references | chosen), ""]
+        _plot(cells, chosen, baseline, note).write(out / picture)
+    parts = [f"## {title[:1].upper()}{title[1:]}", "", markdown(_means(cells, references | chosen)), ""]
     parts += [f"![{title}]({picture})", ""]
     if baseline is not None:
         parts += _differences(cells, chosen, baseline)
     missing = [name for name, levels in _levels(cells, axes) if name not in chosen]
-    parts += [f"Not run yet: {_listed(missing)}.", ""] if missing else []
+    parts += [f"Not run yet: {listed(missing)}.", ""] if missing else []
     return "\n".join(parts)
+
+
+def _plot(cells: Cells, rows: Mapping[str, Row], baseline: Row | None, note: str) -> charts.Chart:
+    def values(row: Row) -> list[float]:
+        return [row.average, *(row.sets[test] for test in cells.tests)]
+
+    return charts.levels(
+        {name: values(row) for name, row in rows.items()},
+        ["average", *cells.tests],
+        {name: row.spread for name, row in rows.items()},
+        None if baseline is None else values(baseline),
+        f"nDCG@10; {note}",
+    )
 
 
 def _levels(cells: Cells, axes: Sequence[str]) -> Iterator[tuple[str, Levels]]:
@@ -157,29 +182,28 @@ def _joined(levels: Levels) -> str:
     return "\n".join(levels.values())
 
 
-def _means(cells: Cells, rows: Mapping[str, Row]) -> list[str]:
+def _means(cells: Cells, rows: Mapping[str, Row]) -> Table:
     if cells.study["rows"] == "sets":
         return _by_set(cells, rows)
     head = ["", *cells.tests, "average", "recall@100", "steps", "processor minutes", "seeds"]
     table = []
     for name, row in rows.items():
-        figures = [f"{row.sets[test]:.4f}" for test in cells.tests]
+        figures = [score_text(row.sets[test]) for test in cells.tests]
         steps = f"{row.steps:,.0f}" if row.steps else NOTHING
         seeds = NOTHING if "system" in row.levels else str(len(row.seeds))
-        table.append([name, *figures, _spread(row), f"{row.recall:.4f}", steps, f"{row.minutes:.1f}", seeds])
-    return _table(head, table)
+        table.append([name, *figures, _spread(row), score_text(row.recall), steps, f"{row.minutes:.1f}", seeds])
+    return Table(head, table)
 
 
-def _by_set(cells: Cells, rows: Mapping[str, Row]) -> list[str]:
+def _by_set(cells: Cells, rows: Mapping[str, Row]) -> Table:
     """A column for each system, as BEIR's table has it; the best of a row in bold."""
-    table = []
+    table: list[list[Cell | str]] = []
     for test in cells.tests:
-        values = {name: row.sets[test] for name, row in rows.items()}
-        table.append([test, *(_bold(f"{value:.3f}", value == max(values.values())) for value in values.values())])
-    averages = {name: row.average for name, row in rows.items()}
-    best = max(averages.values())
-    table.append(["average", *(_bold(_spread(row, 3), averages[name] == best) for name, row in rows.items())])
-    return _table(["", *rows], table)
+        best = max(row.sets[test] for row in rows.values())
+        table.append([test, *(Cell(score_text(row.sets[test]), row.sets[test] == best) for row in rows.values())])
+    best = max(row.average for row in rows.values())
+    table.append(["average", *(Cell(_spread(row), row.average == best) for row in rows.values())])
+    return Table(["", *rows], table)
 
 
 def _differences(cells: Cells, rows: Mapping[str, Row], baseline: Row) -> list[str]:
@@ -192,12 +216,12 @@ def _differences(cells: Cells, rows: Mapping[str, Row], baseline: Row) -> list[s
     table = [
         [
             name,
-            *(f"{found.sets[test]:+.4f} ({_p_text(found.sets_p[test])})" for test in cells.tests),
-            f"{found.average:+.4f} ({_p_text(found.p)})",
+            *(f"{found.sets[test]:+.4f} ({p_relation(found.sets_p[test])})" for test in cells.tests),
+            f"{found.average:+.4f} ({p_relation(found.p)})",
         ]
         for name, found in known.items()
     ]
-    return ["Differences, with p in brackets:", "", *_table(head, table), ""]
+    return ["Differences, with p in brackets:", "", markdown(Table(head, table)), ""]
 
 
 def _named(cells: Cells, levels: Levels) -> str:
@@ -208,21 +232,8 @@ def _named(cells: Cells, levels: Levels) -> str:
     return ", ".join(others) or str(levels[first])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    told = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in told]
-
-
-def _spread(row: Row, digits: int = 4) -> str:
-    return f"{row.average:.{digits}f}" + ("" if row.spread is None else f" ± {row.spread:.{digits}f}")
-
-
-def _bold(text: str, wanted: bool) -> str:
-    return f"**{text}**" if wanted else text
-
-
-def _p_text(p: float) -> str:
-    return "p < .001" if p < 0.001 else f"p {p:.3f}".replace("0.", ".", 1)
+def _spread(row: Row) -> str:
+    return score_text(row.average) + ("" if row.spread is None else f" ± {score_text(row.spread)}")
 
 
 def _count(rows: Iterable[Row]) -> str:
@@ -235,7 +246,7 @@ def _count(rows: Iterable[Row]) -> str:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {_listed(map(str, seeds))}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed(map(str, seeds))}"
 
 
 def _minutes(run: Mapping[str, Any], stage: str) -> float:
@@ -245,8 +256,3 @@ def _minutes(run: Mapping[str, Any], stage: str) -> float:
 def _threads(run: Mapping[str, Any]) -> str:
     count = run["hardware"]["threads"]
     return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _listed(names: Iterable[str]) -> str:
-    *front, last = names
-    return f"{', '.join(front)} and {last}" if front else last

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dupmae.evaluation.significance import holm, paired_randomization
 
@@ -21,6 +22,7 @@ COMPARED, SECOND = "ndcg@10", "recall@100"
 # Holm's correction keeps the chance of one false alarm among all below this.
 LEVEL = 0.05
 Levels = Mapping[str, str]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Difference:
     """How much one cell is above another: on average and by collection, with p-values corrected by Holm's method.
 
     Attributes:
+        p: over queries, the seeds being fixed.
         seeds: those that both cells have.
+        by_seed: the average of each of them.
+        low, high: 95% interval of the average over other seeds and other queries; with one seed over queries alone.
     """
 
     average: float
@@ -57,6 +62,9 @@ class Difference:
     p: float
     sets_p: Mapping[str, float]
     seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    low: float
+    high: float
 
 
 class Cells:
@@ -97,7 +105,7 @@ class Cells:
 
         Holm's correction is over all pairs for the averages, and over all pairs and collections for the latter.
         """
-        found: dict[str, tuple[dict[str, NDArray[np.float64]], tuple[int, ...]]] = {}
+        found: dict[str, tuple[dict[str, Array], tuple[int, ...]]] = {}
         for name, (levels, other) in pairs.items():
             runs, others = self._runs.get(_key(levels), {}), self._runs.get(_key(other), {})
             # What is not trained has one run, which stands for every seed.
@@ -109,8 +117,12 @@ class Cells:
                 both = [(runs[seed], others[seed]) for seed in seeds]
             if seeds and all(a is not None and b is not None for a, b in both):
                 found[name] = ({test: _difference(both, test) for test in self.tests}, seeds)
-        averages = holm({name: _p(_pooled(values)) for name, (values, _) in found.items()})
-        by_set = holm({f"{name}\n{test}": _p(values[test]) for name, (values, _) in found.items() for test in values})
+        # The test is over queries, their values averaged over the seeds.
+        means = {
+            name: {test: value.mean(axis=0) for test, value in values.items()} for name, (values, _) in found.items()
+        }
+        averages = holm({name: _p(_pooled(values)) for name, values in means.items()})
+        by_set = holm({f"{name}\n{test}": _p(values[test]) for name, values in means.items() for test in values})
         return {
             name: Difference(
                 float(np.mean([value.mean() for value in values.values()])),
@@ -118,6 +130,8 @@ class Cells:
                 averages[name],
                 {test: by_set[f"{name}\n{test}"] for test in values},
                 seeds,
+                tuple(np.mean([value.mean(axis=1) for value in values.values()], axis=0).tolist()),
+                *crossed_interval(list(values.values())),
             )
             for name, (values, seeds) in found.items()
         }
@@ -130,19 +144,55 @@ def _any(runs: Mapping[int, Mapping[str, Any]], seed: int) -> Mapping[str, Any] 
     return runs.get(seed) or next(iter(runs.values()), None)
 
 
-def _difference(both: Sequence[tuple[Any, Any]], test: str) -> NDArray[np.float64]:
-    """Difference of every query's value, mean over seeds, [Q]."""
-    values = [np.subtract(a["per_query"][test], b["per_query"][test]) for a, b in both]
-    mean: NDArray[np.float64] = np.mean(values, axis=0)
-    return mean
+def crossed_interval(collections: Sequence[Array], level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the average over collections when seeds and queries are both draws.
+
+    The variance of a mean over two crossed random factors, seeds and each collection's queries, from their mean
+    squares, with Satterthwaite's degrees of freedom (Clark, 1973, "The language-as-fixed-effect fallacy", quasi-F).
+    With one seed only the queries vary.
+
+    Args:
+        collections: differences of each collection, [S, Q]; the same seeds in each, S at least 1.
+        level: share of such intervals that hold the true average.
+    """
+    seeds, weight = len(collections[0]), 1 / len(collections)
+    by_seed = weight * np.sum([values.mean(axis=1) for values in collections], axis=0)
+    # Variances of the average by the queries of each collection, and by both together, which is in the others as well.
+    drawn = [values for values in collections if values.shape[1] > 1]
+    parts = [
+        (weight**2 * float(values.mean(axis=0).var(ddof=1)) / values.shape[1], values.shape[1] - 1) for values in drawn
+    ]
+    shared = 0.0
+    if seeds > 1:
+        parts.append((float(by_seed.var(ddof=1)) / seeds, seeds - 1))
+        shared = sum(weight**2 * _residual(values) / values.size for values in drawn)
+    # Where chance makes the difference negative, no less is left than the largest part.
+    variance = max(sum(part for part, _ in parts) - shared, max((part for part, _ in parts), default=0.0))
+    mean = float(by_seed.mean())
+    if not variance:
+        return mean, mean
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
+    return mean - reach, mean + reach
 
 
-def _pooled(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _residual(values: Array) -> float:
+    """Mean square of what neither seed nor query explains, [S, Q]."""
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    return float((rest**2).sum()) / float((values.shape[0] - 1) * (values.shape[1] - 1))
+
+
+def _difference(both: Sequence[tuple[Any, Any]], test: str) -> Array:
+    """Difference of every query's value with every seed, [S, Q]."""
+    return np.array([np.subtract(a["per_query"][test], b["per_query"][test]) for a, b in both])
+
+
+def _pooled(values: Mapping[str, Array]) -> Array:
     """All queries' differences, each by its share of the average over collections."""
     return np.concatenate([value / len(value) for value in values.values()])
 
 
-def _p(differences: NDArray[np.float64]) -> float:
+def _p(differences: Array) -> float:
     return paired_randomization(differences, np.zeros_like(differences))
 
 
