@@ -35,7 +35,7 @@ LOADED = [
         for name in ("prepare", "pretrain", "finetune", "mine", "train_reranker", "distill", "index")
     ),
     "dupmae.stages.evaluate",
-    "dupmae.report.summary",
+    "dupmae.report.text",
     "dupmae.search.index",
 ]
 if hasattr(os, "fork"):

@@ -73,7 +73,7 @@ def comparison_page(comparison: Comparison, context: Context) -> str:
             (f"{comparison.system(system).label} against {comparison.system(other).label}", list(moves))
             for (system, other), moves in groupby(comparison.moved, key=lambda move: (move.system, move.other))
         ],
-        **_around(context),
+        **around(context),
     )
 
 
@@ -91,7 +91,7 @@ def overview_page(overview: Overview, context: Context) -> str:
         table=overview.table(link=PAGE),
         notes=overview.notes(),
         chart=overview_chart(overview),
-        **_around(context),
+        **around(context),
     )
 
 
@@ -105,7 +105,7 @@ def overview_chart(overview: Overview) -> Chart:
     return charts.sets(values, f"{metric_name(overview.metric)}: {legend}")
 
 
-def _around(context: Context) -> dict[str, Any]:
+def around(context: Context) -> dict[str, Any]:
     """What the sections that every report shares are filled with."""
     drawn = {
         name: [charts.curve(line_of(curve)) for curve in found if curve.group != "speed"]
@@ -175,15 +175,16 @@ def _spent(seconds: float, peak: float | None) -> tuple[str, str]:
 
 
 def _settings(context: Context) -> dict[str, list[tuple[str, object]]]:
-    """Settings of each stage under dotted names, the way they are overridden on the command line; then versions."""
+    """Settings of each stage, then versions."""
     whole = context.as_dict()
-    groups = {stage: list(_flat(settings)) for stage, settings in whole["settings"].items()}
-    return groups | {"versions": list(_flat(whole["versions"] | whole["machine"]))}
+    groups = {stage: list(dotted(settings)) for stage, settings in whole["settings"].items()}
+    return groups | {"versions": list(dotted(whole["versions"] | whole["machine"]))}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Nested settings as dotted names with their values, the way they are overridden on the command line."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
