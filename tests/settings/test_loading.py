@@ -212,3 +212,26 @@ def test_aliases_are_followed_and_their_bombs_refused(tmp_path: Path) -> None:
     merged = bomb.replace("{x0:", "{<<: [*a0, *a0], x0:")
     with pytest.raises(DupmaeError, match="above 20,000 values"):
         load(recipe.Chain, written(tmp_path, merged))
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("Search", "k=1000000000000"),
+        ("Mine", f"depth={10**400}"),
+        ("Prepare", "workers=100000"),
+        ("Prepare", "vocabulary=1000000000000"),
+        ("Finetune", "representation.dimensions=1000000000"),
+        ("Pretrain", "steps=10000000000000000"),
+        ("Pretrain", "seed=4294967296"),
+    ],
+)
+def test_numbers_that_would_take_all_memory_are_refused(kind: str, word: str) -> None:
+    given = {name: "x" for name, info in getattr(recipe, kind).model_fields.items() if info.is_required()}
+    if "out" in given:
+        given["out"] = "o"
+    if "inputs" in given:
+        given["inputs"] = ["x"]
+    name = word.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(DupmaeError, match=rf"^{word}: {name}: at most [\d,]+"):
+        load(getattr(recipe, kind), None, [word], **given)

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+# Largest whole numbers by the names of settings, far above any use: beyond them memory runs out before an error comes.
+LARGEST = {
+    **dict.fromkeys(("workers", "layers", "heads", "folds"), 1_024),
+    **dict.fromkeys(("dimensions", "aggregated_dimensions", "hidden", "intermediate"), 65_536),
+    **dict.fromkeys(("length", "query_length", "passage_length", "max_length", "passage_words"), 100_000),
+    **dict.fromkeys(("k", "depth", "negative_depth", "negatives", "top_k", "movers", "examples"), 1_000_000),
+    **dict.fromkeys(("batch_size", "score_batch", "chunk_size"), 1_000_000),
+    **dict.fromkeys(("vocabulary", "count"), 10_000_000),
+    "seed": 2**32 - 1,
+    "": 10**15,
+}
 
 
 class Settings(BaseModel):
@@ -19,6 +31,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
     need_not_exist: ClassVar[frozenset[str]] = frozenset({"out"})
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any, info: ValidationInfo) -> Any:
+        largest = LARGEST.get(info.field_name or "", LARGEST[""])
+        if isinstance(value, int) and value > largest:
+            raise ValueError(f"{info.field_name}: at most {largest:,}")
+        return value
 
 
 def refuse_own_input(out: Path, inputs: Iterable[Path | str | None]) -> None:

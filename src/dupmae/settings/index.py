@@ -27,7 +27,7 @@ class Search(Settings):
 
     index: Path = Field(description="index folder, or a run's folder with index/ in it")
     query: str = Field(description="what to look for")
-    k: int = Field(10, ge=1, le=100_000, description="passages to show")
+    k: int = Field(10, ge=1, description="passages to show")
 
 
 class Evaluate(Settings):
