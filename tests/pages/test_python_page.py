@@ -14,8 +14,6 @@ from tests.reference.tiny import sentences
 from tests.tiny import unchanged_process
 
 PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
-# The page is about an index that can be built in memory.
-pytestmark = pytest.mark.skipif("Index" not in dupmae.__all__, reason="this version has no Index")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
