@@ -33,6 +33,7 @@ SHAPES = (
 # What is run under each name; DATA stands for the folder that --data gives.
 RUNS = {
     "masking": ("masking",),
+    "ablation": ("ablation --length 150 --batch 4", "ablation --length 512 --batch 2"),
     "pretraining-bf16": tuple(f"pretraining {shape} --dtype bf16" for shape in SHAPES),
     "same-allocator": tuple(f"pretraining {shape} --dtype bf16 --naive-allocator ours" for shape in SHAPES),
     "pretraining-fp32": tuple(f"pretraining {shape} --dtype fp32 --steps 3" for shape in SHAPES),

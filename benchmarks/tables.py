@@ -265,8 +265,21 @@ def suites(runs: Runs) -> str:
     return table(["suite", "", "note"], rows)
 
 
+def ablation(runs: Runs) -> str:
+    """What each kernel for CPUs earns."""
+    rows = []
+    for run in runs:
+        result = run["result"]
+        sizes = "{layers} x {hidden}, {length} tokens, batch {batch}".format(**result["settings"])
+        for work in ("training", "encoding"):
+            for kernel, share in result[f"{work}_longer_without"].items():
+                rows.append([f"{work}, {sizes}", kernel, f"{share:+.0%}"])
+    return table(["step", "without", "longer by"], rows)
+
+
 TABLES: dict[str, Callable[[Runs], str]] = {
     "masking": masking,
+    "ablation": ablation,
     "pretraining-bf16": pretraining,
     "same-allocator": same_allocator,
     "profile": profile,

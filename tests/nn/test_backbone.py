@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.backbone import FAMILIES, Backbone, pooled, set_dropout
+from dupmae.nn.backbone import FAMILIES, Backbone, attention_kernels, pooled, set_dropout
 from tests.reference.tiny import KINDS, random_batch, tiny_model
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -118,3 +118,12 @@ def test_without_dropout_training_is_evaluation(kind: str) -> None:
     assert not backbone.train().hidden(batch["input_ids"], batch["valid"]).equal(expected)
     set_dropout(backbone, 0.0)
     torch.testing.assert_close(backbone.hidden(batch["input_ids"], batch["valid"]), expected, **CLOSE)
+
+
+def test_a_gpu_attends_without_cudnn() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with attention_kernels(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

@@ -7,12 +7,14 @@ vocabulary head split into its transform and its output matrix. `FAMILIES` is th
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dupmae.errors import DupmaeError
 from dupmae.nn.wide_sums import use_wide_sums
@@ -182,7 +184,8 @@ class Backbone(nn.Module):
         if offset:
             # These count positions by ids that are not padding, and a random replacement may draw that id.
             given["position_ids"] = (valid.long().cumsum(1) * valid) + offset - 1
-        states: Tensor = self.lm.base_model(**given).last_hidden_state
+        with attention_kernels(input_ids.device):
+            states: Tensor = self.lm.base_model(**given).last_hidden_state
         return states
 
     def _attention_mask(self, valid: Tensor) -> Tensor:
@@ -259,6 +262,16 @@ class Backbone(nn.Module):
         dense, norm = self.head_parts()
         bias = self.output.bias
         return [*dense.parameters(), *norm.parameters(), *([bias] if isinstance(bias, nn.Parameter) else [])]
+
+
+def attention_kernels(device: torch.device) -> AbstractContextManager[Any]:
+    """Which kernels attention may use: on a GPU all but cuDNN's, which plans anew for every shape of a batch.
+
+    Its backward pass has also given nan for masked batches (pytorch issue 196678).
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def pooled(hidden: Tensor, valid: Tensor, how: str) -> Tensor:

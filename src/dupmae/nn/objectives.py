@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dupmae.nn.backbone import Backbone
+from dupmae.nn.backbone import Backbone, attention_kernels
 from dupmae.nn.decoder import DecoderLayer
 from dupmae.nn.masking import DECODER, Layout, corrupt, decoder_visibility, encoder_mask
 from dupmae.nn.randomness import RowRandom
@@ -148,7 +148,8 @@ class DuplexMAE(nn.Module):
         terms["mlm"], terms["mlm_accuracy"] = self._cross_entropy(hidden, draws.predicted, batch)
         loss = self.objective.mlm_weight * terms["mlm"]
         if self.decoder is not None:
-            terms["decoder"], terms["decoder_accuracy"] = self._decode(hidden[:, 0], batch, draws)
+            with attention_kernels(hidden.device):
+                terms["decoder"], terms["decoder_accuracy"] = self._decode(hidden[:, 0], batch, draws)
             loss = loss + self.objective.decoder_weight * terms["decoder"]
         if self.objective.has_bow:
             terms["bow"] = self._bag_of_words(hidden, batch, draws.masked)
