@@ -51,6 +51,7 @@ from tests.reference.tiny import MASK, random_batch
 
 # Texts of a batch and tokens of a text.
 SHAPES = ((32, 512), (128, 512), (1023, 84))
+PROFILED = (128, 512)
 VARIANTS = ("mlm", "retromae", "dupmae", "dupmae compiled", "author-like")
 STEPS = 5
 # Dense bf16 operations per second of the data sheet, by a part of the device's name.
@@ -299,7 +300,7 @@ def _optimizer(objective: nn.Module) -> torch.optim.Optimizer:
 
 
 def _profile(setup: Setup, report: Report) -> None:
-    rows, length = setup.shape(*SHAPES[1])
+    rows, length = setup.shape(*PROFILED)
     for variant in ("mlm", "dupmae"):
         report.measure(f"{variant}, {rows} x {length}", lambda v=variant: _shares(setup, v, rows, length))
 

@@ -2,7 +2,8 @@
 
 One example's masks are everything a DupMAE step draws: the encoder's whole-word mask at rate 0.3, the
 corrupted ids, and the decoder's visibility at rate 0.5. Ours are drawn a batch at a time, the reference's one
-text at a time, both on one thread in this process, whose own time is counted. A ratio of 100 means a hundred times as fast.
+text at a time, both on one thread in this process, whose own time is counted. A ratio of 100 means a hundred times as
+fast.
 """
 
 from __future__ import annotations
