@@ -22,8 +22,8 @@ def test_it_runs_on_a_cpu_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = json.loads(out.read_text())
     assert set(found) == set(gpu.STAGES)
     failed = [name for part in found.values() for name, value in part.items() if str(value).startswith("failed")]
-    # A CPU has neither of these kernels.
-    assert all(name.startswith(("cudnn", "efficient")) for name in failed)
+    # A CPU has not all of these kernels.
+    assert all(name.startswith(("cudnn", "efficient", "flash")) for name in failed)
     assert found["correct"]["masks are the CPU's, 64 tokens"] is True
     assert found["correct"]["maxima against a whole product"] < 1e-5
     assert {name.partition(",")[0] for name in found["speed"]} == set(gpu.VARIANTS)

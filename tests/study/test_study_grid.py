@@ -111,7 +111,7 @@ def test_wrong_names_are_refused_with_their_line(
     assert f"{file}, line {caught.value.line}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["study", "zero-shot"])
+@pytest.mark.parametrize("name", ["study", "zero-shot", "small-from-nothing"])
 def test_the_recipes_that_come_along(name: str) -> None:
     path = RECIPES / f"{name}.yaml"
     study = settings(path)
