@@ -130,13 +130,15 @@ def test_a_stopped_teacher_goes_on(start: Path, tmp_path: Path, monkeypatch: pyt
         patch.setattr("dupmae.stages.train_reranker.shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
         run(start, tmp_path / "cut")
     folder = tmp_path / "cut-training"
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     shutil.rmtree(tmp_path / "cut")
     # Killed while it wrote its last checkpoint.
     (folder / "checkpoint-6" / "trainer_state.json").write_text('{"global_step": 6, "log_')
     assert _last_checkpoint(folder) == folder / "checkpoint-4"
     with pytest.raises(DupmaeError, match="cut-training: holds checkpoints of an earlier run"):
         run(start, tmp_path / "cut")
+    with pytest.raises(DupmaeError, match="cut-training: negatives is 2, the run was started with 3"):
+        run(start, tmp_path / "cut", resume=True, negatives=2)
     resumed = run(start, tmp_path / "cut", resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     one, other = (load_file(done.teacher / "model.safetensors") for done in (whole, resumed))

@@ -12,14 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 from dupmae.console import logger
+from dupmae.errors import DupmaeError
 from dupmae.files import write_text
 from dupmae.settings import Masking, Objective, Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
 from dupmae.training import monitor as module
+from dupmae.training import run as run_module
 from dupmae.training.flops import Shape, Texts, step_flops
-from dupmae.training.log import TIMED, read_log
-from dupmae.training.monitor import Monitor, note
+from dupmae.training.log import TIMED, note, read_log
+from dupmae.training.monitor import Monitor
 from dupmae.training.probe import Probe
 from tests.reference.tiny import sentences
 from tests.stages.test_joint import launch
@@ -124,14 +126,13 @@ def test_the_run_ends_when_patience_does(data: Path, tmp_path: Path, monkeypatch
     assert again.steps == 15
 
 
-def test_patience_counts_on_after_a_resume(data: Path, tmp_path: Path) -> None:
-    given = settings(data, tmp_path, steps=40)
+def test_patience_counts_on_after_a_resume() -> None:
     earlier = [{"step": 5 * place, **dict.fromkeys(PROBED, value)} for place, value in enumerate([0.5, 0.4], 1)]
     names = sorted(PROBED)
-    watching = Monitor(given.out, None, lambda texts: 0.0, torch.float32, patience=2, stop_on=names)  # type: ignore[arg-type]
+    watching = Monitor(None, torch.float32, lambda texts: 0.0, patience=2, stop_on=names)  # type: ignore[arg-type]
     watching.begin(10, 40, [*earlier, {"step": 10}])
     assert not watching.ended
-    again = Monitor(given.out, None, lambda texts: 0.0, torch.float32, patience=1, stop_on=names)  # type: ignore[arg-type]
+    again = Monitor(None, torch.float32, lambda texts: 0.0, patience=1, stop_on=names)  # type: ignore[arg-type]
     again.begin(10, 40, earlier)
     assert again.ended
 
@@ -160,12 +161,21 @@ def test_a_beir_folder_is_probed(data: Path, tmp_path: Path) -> None:
 
 def test_tensorboard_reads_the_figures(data: Path, tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    log = pretrain(settings(data, tmp_path / "run", steps=8, probe_every=4)).log
+    log = pretrain(settings(data, tmp_path / "run", steps=8, probe_every=4, tensorboard=True)).log
     read = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     read.Reload()
     assert set(read.Tags()["scalars"]) == set().union(*log) - {"step"}
     assert [event.step for event in read.Scalars("loss")] == [line["step"] for line in log]
     assert [event.value for event in read.Scalars("loss")] == pytest.approx([line["loss"] for line in log])
+
+
+def test_no_tensorboard_files_unless_asked_for(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain(settings(data, tmp_path / "run", steps=1))
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    monkeypatch.setattr(run_module, "find_spec", lambda name: None)
+    with pytest.raises(DupmaeError, match="tensorboard: needs the package tensorboard"):
+        pretrain(settings(data, tmp_path / "other", steps=1, tensorboard=True))
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_note_of_the_progress_bar_has_terms_speed_and_probe() -> None:

@@ -22,6 +22,7 @@ from dupmae.settings.representation import Representation, RetrieverSettings
 from dupmae.settings.reranker import Distill, Mine, Rerank, TrainReranker
 from dupmae.settings.study import Collection, Finding, Level, PairSource, Start, Study
 from dupmae.settings.synthesize import Shares, Synthesize
+from dupmae.settings.training import TrainingOptions, marked
 
 __all__ = [
     "Chain",
@@ -61,4 +62,6 @@ __all__ = [
     "SuiteOptions",
     "Synthesize",
     "TrainReranker",
+    "TrainingOptions",
+    "marked",
 ]

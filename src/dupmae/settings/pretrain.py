@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from dupmae.settings.base import Settings, refuse_own_input
 from dupmae.settings.contrastive import Contrastive
 from dupmae.settings.objectives import Masking, Objective
+from dupmae.settings.training import SAME, TrainingOptions
 
 
 class FromScratch(Settings):
@@ -27,43 +28,34 @@ class FromScratch(Settings):
         return self
 
 
-class PretrainOptions(Settings):
+class PretrainOptions(TrainingOptions):
     """How to pre-train, whatever the data and the model."""
 
-    objective: Objective = Objective()
-    masking: Masking = Masking()
-    steps: int | None = Field(None, ge=1, description="optimizer steps; none: as many as fit in minutes")
-    epochs: float | None = Field(None, gt=0, description="passes over the data, when steps are not given")
-    minutes: float | None = Field(None, gt=0, description="time budget; turned into steps by measured speed")
-    batch_tokens: int = Field(4096, ge=16, description="tokens per step over all processes, padding included")
+    objective: Objective = Field(Objective(), json_schema_extra=SAME)
+    masking: Masking = Field(Masking(), json_schema_extra=SAME)
+    batch_tokens: int = Field(
+        4096, ge=16, description="tokens per step over all processes, padding included", json_schema_extra=SAME
+    )
     learning_rate: float = Field(1e-4, gt=0, description="peak rate of the encoder")
     new_learning_rate: float | None = Field(
         None, gt=0, description="peak rate of freshly started parts (decoder, head); none: the encoder's"
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, matrices only")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
-    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere; none: the model's own")
     head_start: Literal["auto", "ridge", "keep"] = Field(
         "auto",
         description="vocabulary head: ridge: started in closed form; keep: as loaded; auto: ridge if none was loaded",
     )
-    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; none: ten minutes")
-    max_bad_steps: int = Field(10, ge=0, description="steps without finite loss and gradient that may be skipped")
     accumulate: int = Field(1, ge=1, description="passes that each process deals its share of batch_tokens out to")
     sharding: Literal["none", "full"] = Field(
         "none", description="weights in several processes: a replica each (DDP), or a share each (FSDP2)"
     )
     activation_checkpointing: bool = Field(False, description="compute layers twice instead of keeping their states")
     compile: bool = Field(False, description="run the step through torch.compile: for GPUs, slower on CPUs")
-    log_every: int = Field(10, ge=1, description="steps between log lines")
     probe_every: int | None = Field(
         None, ge=0, description="steps between retrieval probes, 0: no probes; none: as many as cost less than 2%"
     )
     patience: int | None = Field(
         None, ge=1, description="end after this many probes without a better one; none: go through all steps"
     )
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0, description="of dropout, masks and batches")
 
     @model_validator(mode="after")
     def _probed(self) -> PretrainOptions:
@@ -90,7 +82,9 @@ class Pretrain(PretrainOptions):
         min_length=1, max_length=1000, description="folder written by prepare, or several to be mixed"
     )
     weights: list[float] | None = Field(
-        None, description="share of the batches of each folder in data, such as [3, 1]; none: by their tokens"
+        None,
+        description="share of the batches of each folder in data, such as [3, 1]; none: by their tokens",
+        json_schema_extra=SAME,
     )
     model: str | None = Field(
         None,
@@ -100,7 +94,6 @@ class Pretrain(PretrainOptions):
     from_scratch: FromScratch = Field(FromScratch(), description="shape used when no model is given")
     contrastive: Contrastive | None = Field(None, description="pairs to train on as well; none: unlabelled text alone")
     out: Path = Field(description="run folder: encoder/, checkpoint-*/, log.jsonl")
-    resume: bool = Field(False, description="go on from the last checkpoint in out, if there is one")
     probe: Path | None = Field(
         None,
         description="BEIR or MS MARCO folder of the retrieval probe; none: halves of training texts find each other",

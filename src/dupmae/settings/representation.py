@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dupmae.settings.base import Settings
+from dupmae.settings.training import SAME
 
 
 class Representation(Settings):
@@ -56,8 +57,8 @@ class Representation(Settings):
 class RetrieverSettings(Settings):
     """What a retriever folder remembers of how it was trained."""
 
-    representation: Representation = Representation()
-    query_length: int = Field(32, ge=4, description="tokens of a query, specials included")
-    passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included")
-    query_prefix: str = Field("", description="put in front of every query, such as 'query: '")
-    passage_prefix: str = Field("", description="put in front of every passage and its title")
+    representation: Representation = Field(Representation(), json_schema_extra=SAME)
+    query_length: int = Field(32, ge=4, description="tokens of a query, specials included", json_schema_extra=SAME)
+    passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included", json_schema_extra=SAME)
+    query_prefix: str = Field("", description="put in front of every query, such as 'query: '", json_schema_extra=SAME)
+    passage_prefix: str = Field("", description="put in front of every passage and its title", json_schema_extra=SAME)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dupmae.settings.base import Settings, refuse_own_input
 from dupmae.settings.finetune import TuningOptions
+from dupmae.settings.training import SAME, AnyTraining
 
 
 class Mine(Settings):
@@ -22,7 +23,6 @@ class Mine(Settings):
     scores: Path | None = Field(None, description="teacher's scores of these negatives; those near a positive go")
     margin: float = Field(3.0, description="a negative stays when its score is this much below the lowest positive's")
     block: int = Field(100_000, ge=1, description="passages held in memory at a time")
-    batch_tokens: int | None = Field(None, ge=16, description="tokens per encoding batch; none: what the device likes")
 
     @model_validator(mode="after")
     def _own_folder(self) -> Mine:
@@ -30,7 +30,7 @@ class Mine(Settings):
         return self
 
 
-class TrainReranker(Settings):
+class TrainReranker(AnyTraining):
     """`dupmae train-reranker`: a cross-encoder trained on hard negatives, and its scores of them."""
 
     data: Path = Field(description="training data, as for mine")
@@ -42,20 +42,16 @@ class TrainReranker(Settings):
     length: int | None = Field(
         None, ge=8, description="tokens of query and passage together; none: 200 to train, else what the teacher says"
     )
-    steps: int | None = Field(None, ge=1, description="optimizer steps; none: epochs")
     epochs: float = Field(1.0, gt=0, description="passes over all positives, when steps are not given")
-    batch_size: int = Field(8, ge=1, description="groups of a positive and its negatives per step")
-    negatives: int = Field(7, ge=1, description="negatives in a group")
-    negative_depth: int = Field(200, ge=1, description="negatives are drawn from this many best ones of a query")
+    batch_size: int = Field(
+        8, ge=1, description="groups of a positive and its negatives per step", json_schema_extra=SAME
+    )
+    negatives: int = Field(7, ge=1, description="negatives in a group", json_schema_extra=SAME)
+    negative_depth: int = Field(
+        200, ge=1, description="negatives are drawn from this many best ones of a query", json_schema_extra=SAME
+    )
     learning_rate: float = Field(1e-5, gt=0, description="peak rate")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
-    score_batch: int = Field(128, ge=1, description="pairs scored at once")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
-    log_every: int = Field(10, ge=1, description="steps between log lines")
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0, description="of dropout and batches")
-    resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
 
     @model_validator(mode="after")
     def _possible(self) -> TrainReranker:
@@ -75,15 +71,21 @@ class Distill(TuningOptions):
     out: Path = Field(description="retriever folder; log and checkpoints go to a folder -training beside it")
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
     loss: Literal["kl", "margin_mse"] = Field(
-        "kl", description="divergence of the softmax over a query's passages, or squared error of the margins"
+        "kl",
+        description="divergence of the softmax over a query's passages, or squared error of the margins",
+        json_schema_extra=SAME,
     )
     contrastive_weight: float | None = Field(
-        None, ge=0, description="weight of InfoNCE beside it; none: 1e-4 times the passages of a group"
+        None,
+        ge=0,
+        description="weight of InfoNCE beside it; none: 1e-4 times the passages of a group",
+        json_schema_extra=SAME,
     )
-    batch_size: int = Field(16, ge=2, description="queries per step over all processes")
-    negatives: int = Field(15, ge=1, description="negatives in a query's group")
-    negative_depth: int = Field(200, ge=1, description="negatives are drawn from this many best ones of a query")
-    resume: bool = Field(False, description="go on from the last checkpoint, if there is one")
+    batch_size: int = Field(16, ge=2, description="queries per step over all processes", json_schema_extra=SAME)
+    negatives: int = Field(15, ge=1, description="negatives in a query's group", json_schema_extra=SAME)
+    negative_depth: int = Field(
+        200, ge=1, description="negatives are drawn from this many best ones of a query", json_schema_extra=SAME
+    )
 
     @model_validator(mode="after")
     def _own_folder(self) -> Distill:
@@ -103,7 +105,6 @@ class Rerank(Settings):
     length: int | None = Field(
         None, ge=8, description="tokens of query and passage together; none: what the teacher says"
     )
-    batch_size: int = Field(128, ge=1, description="pairs scored at once")
 
     @model_validator(mode="after")
     def _own_folder(self) -> Rerank:

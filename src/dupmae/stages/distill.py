@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +22,10 @@ from dupmae.retriever.model import Retriever
 from dupmae.settings import Distill
 from dupmae.stages.finetune import Finetuned
 from dupmae.training import processes
-from dupmae.training.loop import Plan
+from dupmae.training.loop import Training, names_of
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData
 from dupmae.training.prefetch import Prefetched
-from dupmae.training.run import parameter_groups, steps_within, train
+from dupmae.training.run import Run, check_options
 
 # What the authors give InfoNCE beside a divergence that is a mean over queries and passages.
 AUTHORS_WEIGHT = 1e-4
@@ -47,6 +45,7 @@ def distill(settings: Distill) -> Finetuned:
     Raises:
         DupmaeError: for data that cannot be read, unknown ids, a blank passage, and a pair without a score.
     """
+    check_options(settings, "distill")
     processes.join()
     torch.manual_seed(settings.seed)
     judged = read_judged(settings)
@@ -56,14 +55,12 @@ def distill(settings: Distill) -> Finetuned:
     if settings.dropout is not None:
         set_dropout(encoder, settings.dropout)
     negatives = HardNegatives(judged.pairs, settings.negative_depth)
-    # Batches are made by a thread, and a tokenizer serves one at a time.
-    tokenizer = copy.deepcopy(retriever.tokenizer)
 
     def data(steps: int) -> DistillationSteps:
         return DistillationSteps(
             judged,
             negatives,
-            tokenizer,
+            retriever.tokenizer,
             steps=steps,
             batch_size=settings.batch_size,
             per_query=settings.negatives,
@@ -73,11 +70,13 @@ def distill(settings: Distill) -> Finetuned:
         )
 
     model = DistillationObjective(encoder, resolve_dtype(settings.dtype), settings.chunk_size, settings.loss)
-    plan = _plan(settings, _weights(settings, retriever))
-    steps = _steps(settings, model, data, plan)
+    training = Training(model, _weights(settings, retriever), names_of(model, encoder.new_parameters()))
+    facts, folder = {"queries": len(judged.pairs.queries)}, training_folder(settings.out)
+    run = Run(training, lambda steps: Prefetched(data(steps)), settings, folder, "distilling", facts)
+    steps = run.steps()
     if processes.rank() == 0:
         logger.info(f"distilling for {steps:,} steps on {len(judged.pairs.queries):,} queries")
-    log = train(model, lambda steps: Prefetched(data(steps)), plan, steps=steps)
+    log = run.train(steps)
     if processes.rank() == 0:
         Retriever(encoder, retriever.tokenizer, kept).save(settings.out)
     processes.join().wait_for_everyone()
@@ -149,47 +148,3 @@ def _weights(settings: Distill, retriever: Retriever) -> dict[str, float]:
     regularisers = ("query_flops", "passage_flops")
     scaled = {name: value * (1.0 if name in regularisers else weight) for name, value in terms.items()}
     return {settings.loss: 1.0} | scaled
-
-
-def _steps(settings: Distill, model: DistillationObjective, data: Any, plan: Plan) -> int:
-    if settings.steps is not None:
-        return settings.steps
-    if settings.epochs is not None:
-        per_epoch: int = data(1).per_epoch
-        return math.ceil(settings.epochs * per_epoch)
-    if settings.minutes is None:
-        raise DupmaeError("none of steps, epochs, minutes is given", where="distill", fix="set one, e.g. epochs=4")
-    described = settings.model_dump(mode="json", include={"batch_size", "negatives", "chunk_size", "loss", "dtype"})
-    described |= {"retriever": str(settings.retriever)}
-    return steps_within(settings.minutes, model, lambda steps: Prefetched(data(steps)), plan, described)
-
-
-def _plan(settings: Distill, weights: Mapping[str, float]) -> Plan:
-    def groups(module: Any) -> list[dict[str, Any]]:
-        return parameter_groups(
-            module,
-            module.encoder.new_parameters(),
-            rate=settings.learning_rate,
-            new_rate=settings.new_learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-
-    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[list[tuple[dict[str, Tensor]]], dict[str, Tensor]]:
-        return [(batch,)], module.counts(batch)
-
-    left_out = {"out", "resume", "save_every", "log_every", "max_bad_steps"}
-    return Plan(
-        out=training_folder(settings.out),
-        groups=groups,
-        inputs=inputs,
-        weights=weights,
-        title="distilling",
-        warmup=settings.warmup,
-        log_every=settings.log_every,
-        seed=settings.seed,
-        max_bad_steps=settings.max_bad_steps,
-        same=settings.model_dump(mode="json", exclude=left_out),
-        save_every=settings.save_every or None,
-        checkpoints=settings.save_every != 0,
-        resume=settings.resume,
-    )

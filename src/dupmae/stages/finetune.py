@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from dupmae.files import training_folder
 from dupmae.nn.backbone import set_dropout
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
-from dupmae.retriever.backbones import device, name_of, open_backbone, resolve_dtype
+from dupmae.retriever.backbones import device, open_backbone, resolve_dtype
 from dupmae.retriever.model import SETTINGS_FILE, Retriever, read_settings, refuse_misfit
 from dupmae.settings import Finetune, RetrieverSettings
 from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.training import processes
 from dupmae.training.calibration import calibrate, idf_weights, weigh_parts
-from dupmae.training.loop import Plan
+from dupmae.training.loop import Training, names_of
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from dupmae.training.prefetch import Prefetched
 from dupmae.training.remining import Positions, ReminingSteps, mine_again
-from dupmae.training.run import parameter_groups, steps_within, train
+from dupmae.training.run import Run, check_options
 from dupmae.training.selection import Selection
 from dupmae.training.start import head_from_text
 
@@ -38,22 +38,6 @@ CALIBRATION_STEPS = 4
 # Queries at once while nothing is learned yet: what is measured there needs no larger batch.
 CALIBRATION_BATCH = 64
 WEIGHING_QUERIES = 1000
-# What a resumed run must share with the first one.
-SAME = (
-    "seed",
-    "batch_size",
-    "negatives",
-    "negative_depth",
-    "remine_every",
-    "query_length",
-    "passage_length",
-    "query_prefix",
-    "passage_prefix",
-    "part_loss_weight",
-    "representation",
-    "dropout",
-    "weight_decay",
-)
 
 
 @dataclass(frozen=True)
@@ -73,24 +57,23 @@ def finetune(settings: Finetune) -> Finetuned:
     Raises:
         DupmaeError: for data or a model that cannot be read, and for more processes than queries in a batch.
     """
+    check_options(settings, "finetune")
     settings = _continued(settings) if _is_retriever(settings.model) else settings
     processes.join()
     torch.manual_seed(settings.seed)
-    whole = settings.remine_every is not None
-    pairs = read_pair_data(settings.data, settings.mined, settings.split, whole=whole)
+    every = settings.remine_every
+    pairs = read_pair_data(settings.data, settings.mined, settings.split, whole=every is not None)
     dev = None if settings.dev is None else read_sts_pairs(settings.dev)
     encoder, tokenizer, brought = _model(settings)
     _check(settings, encoder, tokenizer)
     dtype = resolve_dtype(settings.dtype)
     negatives = HardNegatives(pairs, settings.negative_depth)
-    # Batches are made by a thread, and a tokenizer serves one at a time.
-    own_tokenizer = copy.deepcopy(tokenizer)
 
     def data(steps: int, batch_size: int = settings.batch_size) -> FinetuningSteps:
         return FinetuningSteps(
             pairs,
             negatives,
-            own_tokenizer,
+            tokenizer,
             steps=steps,
             batch_size=batch_size,
             per_query=settings.negatives,
@@ -105,28 +88,28 @@ def finetune(settings: Finetune) -> Finetuned:
     if settings.dropout is not None:
         set_dropout(encoder, settings.dropout)
     model = ContrastiveObjective(encoder, dtype, settings.chunk_size)
-    plan = _plan(settings, pairs)
+    weights = loss_weights(settings.representation, settings.part_loss_weight)
+    training = Training(model, weights, names_of(model, encoder.new_parameters()))
+    folder, kept = training_folder(settings.out), _kept(settings)
+    facts = {"queries": len(pairs.queries)}
+    run = Run(training, lambda steps: Prefetched(data(steps)), settings, folder, "fine-tuning", facts)
     selection = None
     if dev is not None:
-        selection = Selection(
-            dev,
-            encoder,
-            tokenizer,
-            _kept(settings),
-            dtype=settings.dtype,
-            every=settings.dev_every,
-            folder=plan.out,
+        selection = run.watcher = Selection(
+            dev, encoder, tokenizer, kept, dtype=settings.dtype, every=settings.dev_every, folder=folder
         )
-        plan = replace(plan, watcher=selection)
-    steps = settings.steps or _steps(settings, model, data, plan)
+    steps = run.steps()
+    if every is not None:
+        mine = partial(_mine, pairs, encoder, tokenizer, kept, settings.negative_depth)
+        again = partial(ReminingSteps, negatives=negatives, mine=mine, every=every, folder=folder)
+        run.data = lambda steps: again(data(steps), resume=settings.resume)
     if processes.rank() == 0:
-        kind, queries = settings.representation.kind, len(pairs.queries)
-        logger.info(f"fine-tuning {kind} for {steps:,} steps on {queries:,} queries")
-    log = train(model, _refreshing(settings, data, negatives, pairs, encoder, tokenizer, plan), plan, steps=steps)
+        queries = len(pairs.queries)
+        logger.info(f"fine-tuning {settings.representation.kind} for {steps:,} steps on {queries:,} queries")
+    log = run.train(steps)
     if processes.rank() == 0:
         if selection is not None:
             selection.restore()
-        kept = _kept(settings)
         retriever = Retriever(encoder, tokenizer, kept)
         if kept.representation.kind == "hybrid" and kept.representation.part_weights is None:
             weigh_parts(retriever, pairs, data(steps).last_queries(WEIGHING_QUERIES))
@@ -135,29 +118,12 @@ def finetune(settings: Finetune) -> Finetuned:
     return Finetuned(settings.out, log, steps)
 
 
-def _refreshing(
-    settings: Finetune,
-    data: Callable[[int], FinetuningSteps],
-    negatives: HardNegatives,
-    pairs: PairData,
-    encoder: HybridEncoder,
-    tokenizer: Any,
-    plan: Plan,
-) -> Callable[[int], Prefetched | ReminingSteps]:
-    """The batches of training, made ahead: as they are, or with negatives that are mined anew as it goes."""
-    every = settings.remine_every
-    if every is None:
-        return lambda steps: Prefetched(data(steps))
-
-    def mine() -> Positions:
-        training = encoder.training
-        found = mine_again(pairs, Retriever(encoder, tokenizer, _kept(settings)), settings.negative_depth)
-        encoder.train(training)
-        return found
-
-    return lambda steps: ReminingSteps(
-        data(steps), negatives, mine, every=every, folder=plan.out, resume=settings.resume
-    )
+def _mine(pairs: PairData, encoder: HybridEncoder, tokenizer: Any, kept: RetrieverSettings, depth: int) -> Positions:
+    """Hard negatives by the weights as they are."""
+    training = encoder.training
+    positions = mine_again(pairs, Retriever(encoder, tokenizer, kept), depth)
+    encoder.train(training)
+    return positions
 
 
 def _kept(settings: Finetune) -> RetrieverSettings:
@@ -233,45 +199,3 @@ def _passage_batches(data: FinetuningSteps) -> Iterator[dict[str, Tensor]]:
 
 
 _NAMES = {"input_ids": "ids", "valid": "valid", "special": "special"}
-
-
-def _steps(settings: Finetune, model: ContrastiveObjective, data: Callable[[int], FinetuningSteps], plan: Plan) -> int:
-    if settings.epochs is not None:
-        return math.ceil(settings.epochs * data(1).per_epoch)
-    if settings.minutes is None:
-        problem = "neither steps nor minutes nor epochs is given"
-        raise DupmaeError(problem, where="finetune", fix="set one, e.g. minutes=5")
-    apart = {"out", "data", "mined", "split", "model", "minutes", "steps", "epochs", "seed", "resume", "save_every"}
-    described = settings.model_dump(mode="json", exclude=apart)
-    return steps_within(settings.minutes, model, lambda steps: Prefetched(data(steps)), plan, described)
-
-
-def _plan(settings: Finetune, pairs: PairData) -> Plan:
-    def groups(module: Any) -> list[dict[str, Any]]:
-        return parameter_groups(
-            module,
-            module.encoder.new_parameters(),
-            rate=settings.learning_rate,
-            new_rate=settings.new_learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-
-    def inputs(module: Any, batch: dict[str, Tensor]) -> tuple[list[tuple[dict[str, Tensor]]], dict[str, Tensor]]:
-        return [(batch,)], module.counts(batch)
-
-    return Plan(
-        out=training_folder(settings.out),
-        groups=groups,
-        inputs=inputs,
-        weights=loss_weights(settings.representation, settings.part_loss_weight),
-        title="fine-tuning",
-        warmup=settings.warmup,
-        log_every=settings.log_every,
-        seed=settings.seed,
-        max_bad_steps=settings.max_bad_steps,
-        same=settings.model_dump(mode="json", include=set(SAME))
-        | {"queries": len(pairs.queries), "dtype": name_of(resolve_dtype(settings.dtype))},
-        save_every=settings.save_every or None,
-        checkpoints=settings.save_every != 0,
-        resume=settings.resume,
-    )

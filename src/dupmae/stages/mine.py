@@ -60,7 +60,7 @@ def mine(settings: Mine) -> Mined:
 def _ranker(settings: Mine, queries: Sequence[str]) -> Ranker:
     if settings.retriever is None:
         return BM25Ranker(queries)
-    return RetrieverRanker(Retriever.load(settings.retriever), queries, batch_tokens=settings.batch_tokens)
+    return RetrieverRanker(Retriever.load(settings.retriever), queries)
 
 
 def _filtered(settings: Mine, data: TrainingData, candidates: Candidates) -> Iterator[MinedQuery]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from dupmae.console import logger
@@ -16,27 +15,28 @@ from dupmae.errors import DupmaeError
 from dupmae.files import new_folder
 from dupmae.nn import cpu
 from dupmae.nn.backbone import Backbone, set_dropout
-from dupmae.nn.objectives import Batch, Draws, DuplexMAE
+from dupmae.nn.objectives import DuplexMAE
 from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.nn.unified import TERM, UnifiedObjective
-from dupmae.retriever.backbones import name_of, new_backbone, open_backbone, resolve_dtype, silent_library
-from dupmae.settings import Pretrain
+from dupmae.retriever.backbones import new_backbone, open_backbone, resolve_dtype, silent_library
+from dupmae.settings import Objective, Pretrain
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.shards.folder import Shards
 from dupmae.shards.mixture import open_corpora, weights_of
 from dupmae.shards.tokenizers import fingerprint, load_tokenizer
 from dupmae.training import processes
 from dupmae.training.checkpoints import gathered_weights
-from dupmae.training.joint_steps import PairedText, UnifiedSteps, unified_inputs
-from dupmae.training.loop import Plan
-from dupmae.training.monitor import watcher
+from dupmae.training.flops import Shape, Texts, step_flops
+from dupmae.training.joint_steps import PairedText, TextTraining, UnifiedSteps, UnifiedTraining
+from dupmae.training.loop import Training, names_of
+from dupmae.training.monitor import Monitor, probe_interval
 from dupmae.training.prefetch import Prefetched
-from dupmae.training.run import parameter_groups, steps_within, train
+from dupmae.training.probe import Probe, halves, judged
+from dupmae.training.run import Run, check_options
 from dupmae.training.start import ENCODER, head_from_text, is_run, load_decoder
 
-# What a resumed run has to share with the first one, beside its precision and its data.
-SAME = {"seed", "batch_tokens", "objective", "masking", "weights", "dropout", "weight_decay"}
+Batches = PretrainingSteps | UnifiedSteps
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,18 @@ def pretrain(settings: Pretrain) -> Pretrained:
     Raises:
         DupmaeError: for data or a model that do not fit together or cannot be read.
     """
+    check_options(settings, "pretrain")
     processes.join()
     torch.manual_seed(settings.seed)
     # Checksums are compared by one process of a machine: all of them read the same files.
     corpora = processes.together(lambda: open_corpora(settings.data, verify=processes.first_of_node()))
-    records = sum(map(len, corpora))
     tokenizer = corpora[0].tokenizer()
     earlier = Path(settings.model) if settings.model is not None and is_run(settings.model) else None
-    backbone, brought = _backbone(settings, corpora, tokenizer, started=earlier is not None)
+    backbone, has_head = _backbone(settings, corpora, tokenizer, started=earlier is not None)
     dtype = resolve_dtype(settings.dtype)
+    paired = None
+    if settings.contrastive is not None:
+        paired = PairedText(settings.contrastive, tokenizer, longest=backbone.max_length, seed=settings.seed)
 
     def text(steps: int) -> PretrainingSteps:
         return PretrainingSteps(
@@ -75,49 +78,118 @@ def pretrain(settings: Pretrain) -> Pretrained:
             special_ids=tokenizer.all_special_ids,
         )
 
-    paired = None
-    if settings.contrastive is not None:
-        paired = PairedText(settings.contrastive, tokenizer, longest=backbone.max_length, seed=settings.seed)
-
-    def data(steps: int) -> PretrainingSteps | UnifiedSteps:
+    def data(steps: int) -> Batches:
         return text(steps) if paired is None else paired.joined(text(steps))
 
+    records = sum(map(len, corpora))
     if settings.model is not None:
         batches = text(records)
-        head_from_text(backbone, map(batches.__getitem__, range(records)), dtype, settings.head_start, brought)
+        head_from_text(backbone, map(batches.__getitem__, range(records)), dtype, settings.head_start, has_head)
     objective = DuplexMAE(
         backbone, settings.objective, settings.masking, mask_id=tokenizer.mask_token_id, seed=settings.seed
     )
+    new = [] if has_head else backbone.head_parameters()
     decoder = objective.decoder
-    known_decoder = decoder is not None and earlier is not None and load_decoder(decoder, earlier)
+    if decoder is not None and (earlier is None or not load_decoder(decoder, earlier)):
+        new += decoder.parameters()
     cpu.prepare(objective)
     if settings.dropout is not None:
         set_dropout(objective, settings.dropout)
     if settings.activation_checkpointing:
         recompute_activations(transformer_layers(backbone))
-    model = _model(settings, objective, dtype)
-    plan = _plan(settings, corpora, paired, dtype, new_head=not brought, new_decoder=not known_decoder)
-    steps = settings.steps or _steps(settings, model, data, plan)
-    beside = {} if paired is None else {"beside": paired.work}
-    plan = replace(plan, watcher=watcher(settings, backbone, tokenizer, data(steps), dtype, steps, **beside))
+    training = _training(settings, objective, new, dtype)
+    facts = {
+        "records": [len(shards) for shards in corpora],
+        "data": [shards.manifest.fingerprint for shards in corpora],
+        "tokenizer": corpora[0].manifest.tokenizer,
+        "contrastive.queries": None if paired is None else paired.queries,
+    }
+    run = Run(training, lambda steps: Prefetched(data(steps)), settings, settings.out, "pre-training", facts)
+    steps = run.steps()
+    run.watcher = _monitor(settings, backbone, tokenizer, data(steps), dtype, steps, paired)
     if processes.rank() == 0:
-        told = f"{records:,} records" + ("" if paired is None else f" and {paired.queries:,} queries with passages")
-        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {told}")
-    log = train(model, lambda steps: Prefetched(data(steps)), plan, steps=steps)
+        amount = f"{records:,} records" + ("" if paired is None else f" and {paired.queries:,} queries with passages")
+        logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {amount}")
+    log = run.train(steps)
     encoder = settings.out / ENCODER
-    _export(model, backbone.config, tokenizer, encoder)
+    _export(training.model, backbone.config, tokenizer, encoder)
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
 
 
-def _model(settings: Pretrain, objective: DuplexMAE, dtype: torch.dtype) -> LowPrecision:
+def _training(settings: Pretrain, objective: DuplexMAE, new: list[torch.nn.Parameter], dtype: torch.dtype) -> Training:
+    """What the loop optimises."""
+    weights = _term_weights(settings.objective)
     if settings.contrastive is not None:
-        return UnifiedObjective(objective, dtype, settings.contrastive)
+        model = UnifiedObjective(objective, dtype, settings.contrastive)
+        weights[TERM] = settings.contrastive.weight
+        return UnifiedTraining(model, weights, names_of(model, new), accumulate=settings.accumulate)
     sharded = settings.sharding == "full" and processes.count() > 1
     # Sharded weights are cast while they are gathered.
-    return LowPrecision(objective, torch.float32 if sharded else dtype)
+    plain = LowPrecision(objective, torch.float32 if sharded else dtype)
+    return TextTraining(
+        plain,
+        weights,
+        names_of(plain, new),
+        layers=[*transformer_layers(objective.backbone), *([] if objective.decoder is None else [objective.decoder])],
+        sharded=dtype if sharded else None,
+        accumulate=settings.accumulate,
+        compiled=settings.compile,
+    )
 
 
-def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> None:
+def _term_weights(objective: Objective) -> dict[str, float]:
+    weights = {"mlm": objective.mlm_weight}
+    if objective.decodes:
+        weights["decoder"] = objective.decoder_weight
+    if objective.has_bow:
+        weights["bow"] = objective.bow_weight
+    return weights
+
+
+def _monitor(
+    settings: Pretrain,
+    backbone: Backbone,
+    tokenizer: Any,
+    data: Batches,
+    dtype: torch.dtype,
+    steps: int,
+    paired: PairedText | None,
+) -> Monitor:
+    """What looks on: utilisation, and the probe where there is one.
+
+    Raises:
+        DupmaeError: when the probe's BEIR folder cannot be read.
+    """
+    shape = Shape.of(backbone.config)
+
+    def work(texts: Texts) -> float:
+        return step_flops(shape, texts, settings.objective, settings.masking)
+
+    probe, every = None, settings.probe_every
+    if every != 0:
+        if settings.probe is None:
+            texts = halves(data.corpora, tokenizer, settings.seed)
+        else:
+            texts = judged(settings.probe, settings.probe_split, tokenizer, settings.seed, backbone.max_length)
+        probe = None if texts is None else Probe(backbone, texts, tokenizer, dtype)
+    if probe is not None and every is None:
+        every = probe_interval(probe, data, work, steps)
+    # RetroMAE trains nothing but the [CLS] state to hold a whole text.
+    scores = ("cls",) if settings.objective.kind == "retromae" else ("cls", "bow")
+    return Monitor(
+        data,
+        dtype,
+        work,
+        beside=(lambda step: 0.0) if paired is None else partial(paired.work, shape),
+        parts=processes.count() * settings.accumulate,
+        probe=probe if every else None,
+        probe_every=every or 1,
+        patience=settings.patience,
+        stop_on=[f"probe_{score}_mrr@10" for score in scores],
+    )
+
+
+def _export(model: torch.nn.Module, config: Any, tokenizer: Any, folder: Path) -> None:
     """Write the masked LM as process 0 alone can put it together."""
     prefix = "inner.backbone.lm."
     weights = {
@@ -131,19 +203,6 @@ def _export(model: LowPrecision, config: Any, tokenizer: Any, folder: Path) -> N
             lm.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
     processes.join().wait_for_everyone()
-
-
-def _steps(settings: Pretrain, model: LowPrecision, data: Any, plan: Plan) -> int:
-    if settings.epochs is not None:
-        per_epoch: float = data(1).per_epoch
-        return math.ceil(settings.epochs * per_epoch)
-    if settings.minutes is None:
-        problem = "neither steps nor minutes nor epochs is given"
-        raise DupmaeError(problem, where="pretrain", fix="set one, e.g. minutes=8")
-    described = settings.model_dump(
-        mode="json", exclude={"out", "data", "minutes", "steps", "seed", "resume", "save_every"}
-    )
-    return steps_within(settings.minutes, model, data, plan, described)
 
 
 def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any, *, started: bool) -> tuple[Backbone, bool]:
@@ -166,71 +225,3 @@ def _backbone(settings: Pretrain, corpora: list[Shards], tokenizer: Any, *, star
             fix=f"prepare them again with max_length={backbone.max_length}",
         )
     return backbone, brought
-
-
-def _plan(
-    settings: Pretrain,
-    corpora: list[Shards],
-    paired: PairedText | None,
-    dtype: torch.dtype,
-    *,
-    new_head: bool,
-    new_decoder: bool,
-) -> Plan:
-    def groups(module: Any) -> list[dict[str, Any]]:
-        objective = module.inner
-        new = list(objective.decoder.parameters()) if objective.decoder is not None and new_decoder else []
-        new += objective.backbone.head_parameters() if new_head else []
-        return parameter_groups(
-            module,
-            new,
-            rate=settings.learning_rate,
-            new_rate=settings.new_learning_rate or settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-
-    def inputs(module: Any, item: dict[str, Tensor]) -> tuple[list[tuple[Batch, Draws]], dict[str, Tensor]]:
-        batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
-        draws = module.inner.draw(batch, int(item["step"]), item["rows"])
-        return [(batch, draws)], module.inner.counts(batch, draws)
-
-    def layers(module: Any) -> list[torch.nn.Module]:
-        decoder = module.inner.decoder
-        return [*transformer_layers(module.inner.backbone), *([] if decoder is None else [decoder])]
-
-    objective = settings.objective
-    weights = {"mlm": objective.mlm_weight}
-    if objective.decodes:
-        weights["decoder"] = objective.decoder_weight
-    if objective.has_bow:
-        weights["bow"] = objective.bow_weight
-    if settings.contrastive is not None:
-        weights[TERM] = settings.contrastive.weight
-    described = settings.model_dump(mode="json", include=SAME)
-    return Plan(
-        out=settings.out,
-        groups=groups,
-        inputs=inputs if paired is None else unified_inputs,
-        weights=weights,
-        layers=layers,
-        title="pre-training",
-        warmup=settings.warmup,
-        log_every=settings.log_every,
-        seed=settings.seed,
-        max_bad_steps=settings.max_bad_steps,
-        sharding=settings.sharding,
-        dtype=dtype,
-        accumulate=settings.accumulate,
-        compile=settings.compile,
-        same={
-            **described,
-            "dtype": name_of(dtype),
-            "records": [len(shards) for shards in corpora],
-            "data": [shards.manifest.fingerprint for shards in corpora],
-            "tokenizer": corpora[0].manifest.tokenizer,
-            "contrastive": None if paired is None else paired.same,
-        },
-        save_every=settings.save_every,
-        checkpoints=True,
-        resume=settings.resume,
-    )

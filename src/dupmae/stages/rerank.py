@@ -32,7 +32,7 @@ def rerank(settings: Rerank) -> dict[str, Any]:
             fix = f"it is not in {settings.data}"
             raise DupmaeError(f"unknown {kind} {unknown}", where=settings.run, fix=fix)
     model = open_teacher(str(settings.teacher), settings.length)
-    found: Run = dict(score_groups(model, list(run.items()), queries, texts, batch_size=settings.batch_size))
+    found: Run = dict(score_groups(model, list(run.items()), queries, texts))
     result = {"metrics": score_run(qrels, found), "settings": settings.model_dump(mode="json")}
     write_run(settings.out / RUN_FILE, found, TAG)
     write_json(settings.out / METRICS_FILE, result)

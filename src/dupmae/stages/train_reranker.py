@@ -21,16 +21,19 @@ from dupmae.console import logger, progress, track
 from dupmae.corpus.negatives import MinedQuery, read_mined, write_scores
 from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
-from dupmae.files import LOG, new_folder, training_folder, write_text
+from dupmae.files import LOG, new_folder, read_json, training_folder, write_json, write_text
 from dupmae.nn.backbone import FAMILIES
 from dupmae.retriever.backbones import check_weights, loading, resolve_dtype, silent_library
-from dupmae.settings import TrainReranker
+from dupmae.settings import TrainReranker, marked
 from dupmae.settings.models import model_folder
+from dupmae.training.run import check_same
 from dupmae.training.stopping import StopSignals
 
 # Tokens of query and passage together: the authors' teacher.
 LENGTH = 200
-TEACHER, SCORES = "cross-encoder", "scores.jsonl"
+TEACHER, SCORES, SETTINGS = "cross-encoder", "scores.jsonl", "settings.json"
+# Pairs scored at once.
+SCORE_BATCH = 128
 # Queries whose pairs are scored in one call: enough for the library to sort them by length.
 SCORED = 256
 
@@ -64,7 +67,7 @@ def train_reranker(settings: TrainReranker) -> Taught:
         steps = _train(settings, data.queries, mined, texts, teacher)
     model = open_teacher(str(teacher), settings.length)
     pairs = [(item.query, [*item.positives, *item.negatives]) for item in mined]
-    scored = score_groups(model, pairs, data.queries, texts, batch_size=settings.score_batch)
+    scored = score_groups(model, pairs, data.queries, texts)
     write_scores(settings.out / SCORES, scored)
     return Taught(teacher, settings.out / SCORES, sum(len(found) for _, found in pairs), steps)
 
@@ -124,15 +127,13 @@ def score_groups(
     groups: Sequence[tuple[str, Sequence[str]]],
     queries: Mapping[str, str],
     texts: Mapping[str, str],
-    *,
-    batch_size: int,
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Give (query id, {passage id -> logit}) for groups of a query's passages, in their order."""
     for start in track(range(0, len(groups), SCORED), "scoring", unit="blocks"):
         block = groups[start : start + SCORED]
         pairs = [(queries[query], texts[name]) for query, names in block for name in names]
         identity = torch.nn.Identity()
-        logits = model.predict(pairs, batch_size=batch_size, activation_fn=identity, show_progress_bar=False)
+        logits = model.predict(pairs, batch_size=SCORE_BATCH, activation_fn=identity, show_progress_bar=False)
         values = iter(np.asarray(logits, dtype=np.float64).reshape(-1).tolist())
         for query, names in block:
             yield query, {name: next(values) for name in names}
@@ -156,6 +157,10 @@ def _train(
     last = _last_checkpoint(folder)
     if last is not None and not settings.resume:
         raise DupmaeError("holds checkpoints of an earlier run", where=folder, fix="resume=true, or another out")
+    same = folder / SETTINGS
+    if last is not None and same.exists():
+        check_same(dict(marked(settings)), read_json(same), folder)
+    write_json(same, dict(marked(settings)))
     logger.info(f"training a cross-encoder on {len(usable):,} queries" + (f" from {last}" if last else ""))
     with silent_library():
         state = _fit(settings, model, _groups(settings, queries, usable, texts), folder, last)

@@ -62,6 +62,11 @@ def latest(run: Path) -> Checkpoint | None:
     return None
 
 
+def diverged(run: Path, what: str) -> DupmaeError:
+    """The error of a run whose losses or weights are not finite."""
+    return DupmaeError(f"training diverged: {what}", where=run, fix="lower learning_rate")
+
+
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None when every file is what was written.
 
@@ -94,7 +99,7 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     if processes.rank() == 0:
         bad = next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
         if bad is not None:
-            raise DupmaeError(f"training diverged: {bad} is not finite", where=run, fix="lower learning_rate")
+            raise diverged(run, f"{bad} is not finite")
         folder = run / f"checkpoint-{step}"
         try:
             if folder.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,17 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.objectives import Batch, Draws
+from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.settings import Contrastive
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.training import processes
 from dupmae.training.flops import Shape, Texts, paired_flops
+from dupmae.training.loop import Training
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, read_pair_data
 
 Item = dict[str, Tensor]
-Passes = list[tuple[tuple[Batch, Draws] | None, Item | None]]
-# What a resumed run may read anew or do otherwise: the pairs themselves are known by their number.
-FREE = {"data", "mined", "split", "chunk_size"}
 
 
 class UnifiedSteps:
@@ -123,11 +122,6 @@ class PairedText:
             raise DupmaeError(problem, where=settings.data, fix="start fewer processes")
 
     @property
-    def same(self) -> dict[str, Any]:
-        """What a resumed run has to share with the first one."""
-        return self._settings.model_dump(mode="json", exclude=FREE) | {"queries": len(self._data.queries)}
-
-    @property
     def queries(self) -> int:
         """How many queries there are."""
         return len(self._data.queries)
@@ -165,24 +159,38 @@ def _check(settings: Contrastive, longest: int) -> None:
         raise DupmaeError(problem, where=where, fix=f"set {where}={processes.count()} or more")
 
 
-def unified_inputs(module: Any, item: Item) -> tuple[Passes, dict[str, Tensor]]:
-    """The arguments of `UnifiedObjective` from an item of `UnifiedSteps`, and how many items its terms are means of.
+class TextTraining(Training):
+    """Pre-training on text alone: masks are drawn where the batch is."""
 
-    Pairs and text are a pass each, so that memory holds the activations of one of them. The text comes last, since
-    it uses the decoder too.
-    """
-    texts, pairs = None, None
-    counted = item.get("counted")
-    if counted is not None:
-        batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
-        texts = (batch, module.inner.draw(batch, int(item["step"]), item["rows"]))
-    if "targets" in item:
-        pairs = item
-    counts = module.counts(texts, None)
-    counts = {name: value * counted for name, value in counts.items()}
-    passes: Passes = []
-    if pairs is not None:
-        passes.append((None, pairs))
-    if texts is not None:
-        passes.append((texts, None))
-    return passes, counts | module.counts(None, pairs)
+    def inputs(self, item: Item) -> tuple[Sequence[Any], dict[str, Tensor]]:
+        """The arguments of `DuplexMAE` from an item of `PretrainingSteps`."""
+        model: Any = self.model
+        texts = _drawn(model.inner, item)
+        return [texts], model.inner.counts(*texts)
+
+
+class UnifiedTraining(Training):
+    """Pre-training on text and pairs, by `UnifiedObjective`."""
+
+    def inputs(self, item: Item) -> tuple[Sequence[Any], dict[str, Tensor]]:
+        """The arguments from an item of `UnifiedSteps`.
+
+        Pairs and text are a pass each, so that memory holds the activations of one of them. The text comes last,
+        since it uses the decoder too.
+        """
+        model: Any = self.model
+        passes: list[tuple[Any, Any]] = []
+        counts: dict[str, Tensor] = {}
+        if "targets" in item:
+            passes.append((None, item))
+            counts |= model.counts(None, item)
+        if "counted" in item:
+            texts = _drawn(model.inner, item)
+            passes.append((texts, None))
+            counts |= {name: value * item["counted"] for name, value in model.counts(texts, None).items()}
+        return passes, counts
+
+
+def _drawn(objective: DuplexMAE, item: Item) -> tuple[Batch, Draws]:
+    batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
+    return batch, objective.draw(batch, int(item["step"]), item["rows"])

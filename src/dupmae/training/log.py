@@ -61,6 +61,14 @@ def is_quality(name: str) -> bool:
     return name not in ("step", "epoch", "seconds", *SPEED) and not name.endswith("learning_rate")
 
 
+def note(line: Mapping[str, float]) -> str:
+    """The figures of a log line for the progress bar: every term and accuracy, speed, the probe."""
+    terms = [f"{in_words(name)} {value:.3g}" for name, value in line.items() if is_quality(name)]
+    speed = [f"{line['tokens_per_second']:,.0f} tokens/s"]
+    speed += [f"{line['utilisation']:.0%} of peak"] if "utilisation" in line else []
+    return ", ".join([*terms, *speed])
+
+
 def group(name: str) -> str:
     """The group that a log entry is drawn in."""
     if not is_quality(name):

@@ -21,6 +21,11 @@ class Batches(Protocol):
         """How many steps there are."""
         ...
 
+    @property
+    def per_epoch(self) -> float:
+        """Steps that go through the data once."""
+        ...
+
     def part(self, step: int, part: int, parts: int) -> Item | None:
         """Part `part` of `parts` of a step's batch, None when there are fewer rows than parts."""
         ...
@@ -41,6 +46,11 @@ class Prefetched:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    @property
+    def per_epoch(self) -> float:
+        """Steps that go through the data once."""
+        return self._data.per_epoch
 
     def __getitem__(self, step: int) -> Item:
         """The whole batch of a step (counted from 0)."""

@@ -5,9 +5,9 @@ Started by `torchrun` or `accelerate launch`; a plain command is a run of one pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
@@ -99,25 +99,25 @@ def placed_like(tensor: Tensor | None, like: Tensor) -> Tensor:
     return full
 
 
-def spread(model: nn.Module, sharding: Literal["none", "full"], layers: list[nn.Module], dtype: torch.dtype) -> Any:
+def spread(model: nn.Module, layers: Sequence[nn.Module], sharded: torch.dtype | None) -> Any:
     """Put process 0's weights on every process and keep them equal; returns what is to be called.
 
     Args:
-        sharding: `none` keeps a replica in every process, `full` a share of weights, gradients and optimizer
-            state (Zhao et al. 2023, in torch's second version), gathered layer by layer.
         layers: the modules that are gathered on their own.
-        dtype: what gathered weights are cast to; replicas are left as they are.
+        sharded: None keeps a replica in every process (DDP); else there is a share of weights, gradients and
+            optimizer state in each (Zhao et al. 2023, in torch's second version), and this is what weights are cast to
+            while they are gathered layer by layer.
     """
     model.to(device())
     if count() == 1:
         return model
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.data, 0)
-    if sharding == "none":
+    if sharded is None:
         # A part of a batch may leave a parameter without gradient, and some backbones own parameters nobody uses.
         return DistributedDataParallel(model, find_unused_parameters=True)
     mesh = init_device_mesh(device().type, (count(),))
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=sharded, reduce_dtype=torch.float32)
     for module in (*layers, model):
         fully_shard(module, mesh=mesh, mp_policy=policy)
     return model

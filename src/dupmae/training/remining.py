@@ -55,10 +55,10 @@ class ReminingSteps:
             for file in folder.glob("negatives-*.npy"):
                 file.unlink()
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        item = self.part(step, 0, 1)
-        assert item is not None
-        return item
+    @property
+    def per_epoch(self) -> float:
+        """Steps that go through all queries once."""
+        return self._steps.per_epoch
 
     def part(self, step: int, part: int, parts: int) -> dict[str, Tensor] | None:
         """As `FinetuningSteps.part`; every process has to ask for a part of every step."""

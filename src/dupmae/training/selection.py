@@ -20,13 +20,14 @@ from dupmae.retriever.model import Retriever
 from dupmae.settings import RetrieverSettings
 from dupmae.training import processes
 from dupmae.training.checkpoints import weights_of
+from dupmae.training.loop import Line
+from dupmae.training.run import Lines, Watcher
 
 NAME = "probe_spearman"
 BEST = "best.safetensors"
-Line = dict[str, float]
 
 
-class Selection:
+class Selection(Watcher):
     """Looks on while a retriever is trained, and keeps the weights with the best correlation.
 
     A resumed run knows the best from its log, and measures what came after its checkpoint again.
@@ -36,8 +37,6 @@ class Selection:
         every: steps between measurements; the last step has one too.
         folder: of the run, where the best weights are kept.
     """
-
-    ended = False
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Selection:
         self._steps, self._best = 0, -math.inf
         self._pending: Line = {}
 
-    def begin(self, done: int, steps: int, lines: list[Line]) -> None:
+    def begin(self, done: int, steps: int, lines: Lines) -> None:
         """Take up the measurements of an earlier part of the run."""
         self._steps = steps
         self._best = max((line[NAME] for line in lines if NAME in line), default=-math.inf)
