@@ -36,8 +36,8 @@ from dupmae.training.prefetch import Prefetched
 WORDS = 20_000
 # Queries share this many groups of a positive, negatives and scores, so that memory holds more queries than texts.
 GROUPS, NEGATIVES = 1000, 50
-WARM_UP = 3
-LENGTHS = (32, 96)
+WARM_UP = 2
+LENGTHS = (32, 64)
 # Queries a step and negatives a query: the stages' own.
 SIZES = {"finetune": (32, 1), "distill": (16, 15)}
 
@@ -100,7 +100,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--queries", type=int, default=500_000, help="queries of the data")
-    parser.add_argument("--steps", type=int, default=12, help="steps timed, after three")
+    parser.add_argument("--steps", type=int, default=8, help="steps timed, after two")
     parser.add_argument("--threads", type=int, help="threads (torch's own choice when not given)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()

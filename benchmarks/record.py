@@ -43,6 +43,7 @@ RUNS = {
     ),
     "large-vocabulary": ("pretraining --vocabulary 250002 --batch 32 --alone --dtype bf16 --steps 3",),
     "real-text": ("real_text --steps 32",),
+    "finetuning": ("finetuning",),
     "prepare": (
         "prepare --megabytes 40 --repeats 3 --workers 1 --inputs DATA/wikipedia_en/articles.jsonl.gz",
         "prepare --megabytes 40 --repeats 3 --workers 1 --inputs DATA/imdb/unsup.jsonl.gz",

@@ -254,6 +254,20 @@ def search(runs: Runs) -> str:
     return f"{table(['', 'queries a second', 'memory of a search'], rows)}\n\n{told}"
 
 
+def finetuning(runs: Runs) -> str:
+    """Steps of fine-tuning and distillation over many queries, and how much of them is waiting."""
+    (result,) = (run["result"] for run in runs)
+    rows = []
+    for stage in ("finetune", "distill"):
+        ours, plain = result[stage]["ours"], result[stage]["plain"]
+        shares = [f"{each['waiting']:.1%}" for each in (ours, plain)]
+        rows.append([f"`{stage}`", spread(ours["step_seconds"]), shares[0], spread(plain["step_seconds"]), shares[1]])
+        rows[-1].append(f"{result[stage]['ratio_to_plain']:.2f}")
+    head = ["stage", "step, s", "waiting", "step the other way, s", "waiting", "ratio"]
+    queries = f"{result['settings']['queries']:,} queries; seconds are median (min, max)."
+    return f"{queries}\n\n{table(head, rows)}"
+
+
 def suites(runs: Runs) -> str:
     """Every metric of the suites, with what a reader must know of them."""
     (result,) = (run["result"] for run in runs)
@@ -286,6 +300,7 @@ TABLES: dict[str, Callable[[Runs], str]] = {
     "pretraining-fp32": pretraining,
     "large-vocabulary": large_vocabulary,
     "real-text": real_text,
+    "finetuning": finetuning,
     "prepare": prepare,
     "encoding": encoding,
     "vocabulary": vocabulary,

@@ -48,3 +48,17 @@ def test_head_names_the_token_of_a_state(kind: str) -> None:
     assert figures["cross_entropy"] < 0.5 * np.log(VOCABULARY)
     held_out = torch.nn.functional.cross_entropy(backbone.output(backbone.transform(hidden[:400])), ids[:400])
     assert held_out.item() == pytest.approx(figures["cross_entropy"], rel=1e-3)
+
+
+def test_the_head_is_judged_on_tokens_that_it_was_not_fitted_to() -> None:
+    """The first tenth has a token, and a direction of states, that no other has: a fit without it cannot name it."""
+    torch.manual_seed(0)
+    backbone = Backbone(tiny_model("bert", dtype=torch.float32))
+    with torch.no_grad():
+        backbone.output.weight.copy_(torch.randn_like(backbone.output.weight))
+    # As many tokens as a state has other directions, each with one of its own.
+    width = backbone.width
+    own = torch.arange(1000) % (width - 1) + 1
+    own[:100] = 0
+    figures = start_head(backbone, torch.eye(width)[own], 5 + own)
+    assert figures["accuracy"] == 0
