@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.reference.tiny import tiny_folder
 from tests.stages import chained
 from tests.stages.taught import QUERIES, data_folder
 from tests.tiny import call
+from tests.training.checkpointed import at_step
 
 TUNED = {"steps": 2, "batch_size": 4, "passage_length": 32, "representation": {"dimensions": 8, "top_k": 16}}
 
@@ -62,6 +64,17 @@ def test_a_finished_stage_is_not_run_again(start: Path) -> None:
         "mine": True,
         "finetune": False,
     }
+
+
+def test_a_stopped_stage_ends_the_chain_with_its_code(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = recipe(start)
+    with monkeypatch.context() as patched:
+        at_step(patched, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as stopped:
+            call("run", file)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert (start / "out" / "finetune-training" / "checkpoint-1").is_dir()
+    assert ran(file) == {"mine": False, "finetune": True}
 
 
 def test_changed_inputs_are_seen(start: Path) -> None:
