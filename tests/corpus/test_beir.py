@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dupmae.corpus.beir import Pair, Passage, load_split, read_corpus, read_pairs, read_qrels, read_queries, write_beir
+from dupmae.corpus.beir import Passage, load_split, read_corpus, read_qrels, read_queries, write_beir
+from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
 from tests.paths import DATA
 
@@ -176,11 +177,10 @@ def test_pairs_take_either_naming(tmp_path: Path) -> None:
         {"query": "c", "positive": "p"},
     ]
     file.write_text("\n".join(map(json.dumps, records)))
-    assert read_pairs(file) == [
-        Pair("a", ["p"], ["n1", "n2"]),
-        Pair("b", ["p1", "p2"], ["n"]),
-        Pair("c", ["p"], []),
-    ]
+    data = open_training(file)
+    assert data.queries == {"1": "a", "2": "b", "3": "c"}
+    assert data.positives == {"1": ["1"], "2": ["4", "5"], "3": ["1"]}
+    assert data.negatives == {"1": ["2", "3"], "2": ["6"]}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_bad_pairs_are_refused(tmp_path: Path, record: dict[str, object], expect
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"query": "a", "positive": "p"}) + "\n" + json.dumps(record))
     with pytest.raises(DupmaeError) as error:
-        read_pairs(file)
+        open_training(file)
     assert f"line 2: {expected}" in refusal(error)
 
 

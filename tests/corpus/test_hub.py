@@ -69,8 +69,8 @@ def broken() -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ([{"body": "x"}], r"row 1 has no column `text` with text \(has body\)"),
-        ([{"text": 3}], "row 1 has no column `text`"),
+        ([{"body": "x"}], "line 1: record without `text`"),
+        ([{"text": 3}], "line 1: `text` is not text"),
         ([], "holds no text"),
         (broken(), "broke off after 1 rows: connection lost"),
     ],

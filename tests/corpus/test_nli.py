@@ -67,7 +67,7 @@ def test_it_may_be_gzipped(tmp_path: Path) -> None:
         (judged(("a", "b", "entails")), "line 1: unknown gold_label 'entails' (write one of entailment"),
         ('{"gold_label": "entailment", "sentence1": "a"}\n', "line 1: record without `sentence2`"),
         ('{"sentence1": "a", "sentence2": "b"}\n', "line 1: record without `gold_label`"),
-        (judged(("a", " ", "entailment")), "line 1: `sentence2` is blank (remove the line)"),
+        (judged(("a", " ", "entailment")), "line 1: `sentence2` is blank (remove the record)"),
         (judged(*JUDGED[:2]), "no premise has both an entailment and a contradiction"),
     ],
 )
@@ -109,12 +109,13 @@ def test_columns_are_found_by_name_and_pairs_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("premise,sent1\na,b\n", "line 1: has no column sent0 (has premise, sent1) (begin the file with sent0"),
+        ("sent0,sent1,sent0\na,b,c\n", "has the column sent0 twice (rename one of them)"),
+        ("sent0\na\n", "line 2: row without a positive"),
         ("sent0,sent1,hard_neg\n\na,b\n", "line 3: 2 entries in a row, 3 in the header (put texts with commas"),
-        ("sent0,sent1,hard_neg\na, ,c\n", "line 2: `sent1` is blank (remove the row)"),
+        ("sent0,sent1,hard_neg\na, ,c\n", "line 2: `sent1` has no text (remove the row)"),
         ('sent0,sent1,hard_neg\na,b,c\na,"b,c\n', "line 3: not CSV"),
-        ("sent0,sent1,hard_neg\n", "holds no rows"),
-        ("", "holds no rows"),
+        ("sent0,sent1,hard_neg\n", "holds no records (write a header and a row"),
+        ("", "holds no records (write a header and a row"),
     ],
 )
 def test_odd_triples_are_one_line(tmp_path: Path, text: str, told: str) -> None:

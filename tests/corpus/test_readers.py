@@ -131,7 +131,9 @@ def test_records_are_streamed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("a.csv", "x", "unknown kind of file '.csv'"),
+        ("a.csv", "x", "holds no records"),
+        ("a.csv", "id,body\n1,x", "line 2: record without `text`"),
+        ("a.csv", "text,title\nx", "line 2: 1 entries in a row, 2 in the header"),
         ("a.parquet.gz", "x", "unknown kind of file '.gz'"),
         ("a.jsonl", "", "holds no records"),
         ("a.jsonl", '{"text": ""}', "holds no text"),
@@ -154,7 +156,7 @@ def test_bad_parquet_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DupmaeError, match=r"has no column `text` \(has body\)"):
         list(read_texts([write_parquet(tmp_path / "a.parquet", {"body": ["x"]})]))
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
-    with pytest.raises(DupmaeError, match="column `text` holds int64, not text"):
+    with pytest.raises(DupmaeError, match="line 1: `text` is not text"):
         list(read_texts([tmp_path / "b.parquet"]))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dupmae.corpus import dpr
+from dupmae.corpus import records
 from dupmae.corpus.beir import Passage, write_beir
 from dupmae.corpus.training_data import TrainingData, open_training
 from dupmae.errors import DupmaeError
@@ -72,6 +72,22 @@ def pairs(folder: Path) -> Path:
     return write_text(folder / "pairs.jsonl", lines(*records))
 
 
+def tevatron(folder: Path) -> Path:
+    def passages(names: list[str]) -> list[dict[str, str]]:
+        return [{"docid": name, "title": "", "text": PASSAGES[name]} for name in names]
+
+    records = [
+        {
+            "query_id": query,
+            "query": QUERIES[query],
+            "positive_passages": passages(POSITIVES[query]),
+            "negative_passages": passages(NEGATIVES[query]),
+        }
+        for query in POSITIVES
+    ]
+    return write_text(folder / "tevatron.jsonl", lines(*records))
+
+
 def rows(query: str) -> list[dict[str, str | None]]:
     texts = [*(PASSAGES[name] for name in NEGATIVES[query]), None]
     negatives = {f"negative_{rank}": texts[rank - 1] for rank in (1, 2)}
@@ -104,26 +120,25 @@ def as_texts(found: dict[str, list[str]]) -> dict[str, list[str]]:
     return {QUERIES[query]: [PASSAGES[name] for name in names] for query, names in found.items()}
 
 
-@pytest.mark.parametrize("write", [beir, msmarco, dpr_file, pairs, columns, parquet, saved])
+@pytest.mark.parametrize("write", [beir, msmarco, dpr_file, pairs, tevatron, columns, parquet, saved])
 def test_every_layout_is_the_same_data(write: Callable[[Path], Path], tmp_path: Path) -> None:
     data = open_training(write(tmp_path))
     assert texts(data, data.positives) == as_texts(POSITIVES)
     assert list(data.queries.values()) == [QUERIES["q1"], QUERIES["q2"]]
     with_ids = write in (beir, msmarco)
     assert texts(data, data.negatives) == ({} if with_ids else as_texts(NEGATIVES))
-    if write in (beir, msmarco, dpr_file):
+    if write in (beir, msmarco, dpr_file, tevatron):
         wanted = {name for found in POSITIVES.values() for name in found}
         assert data.texts(wanted) == {name: PASSAGES[name] for name in wanted}
 
 
 def test_long_arrays_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = dpr_file(tmp_path)
-    whole = [example for _, example in dpr.read_dpr(file)]
-    assert [line for line, _ in dpr.read_dpr(file)] == [2, 32]
+    whole = list(records.read_records(file))
+    assert [line for line, _ in whole] == [2, 32]
     for chunk in (1, 7, 100):
-        monkeypatch.setattr(dpr, "CHUNK", chunk)
-        assert [example for _, example in dpr.read_dpr(file)] == whole
-        assert [line for line, _ in dpr.read_dpr(file)] == [2, 32]
+        monkeypatch.setattr(records, "CHUNK", chunk)
+        assert list(records.read_records(file)) == whole
     packed = tmp_path / "packed.json.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
     assert open_training(packed).positives == open_training(file).positives
@@ -135,6 +150,18 @@ def test_titles_and_contexts_without_ids(tmp_path: Path) -> None:
     data = open_training(write_text(tmp_path / "one.json", json.dumps([example])))
     assert texts(data, data.positives) == {"q": ["Sea it is blue"]}
     assert texts(data, data.negatives) == {"q": ["no"]}
+
+
+def test_ids_of_other_layouts_are_kept(tmp_path: Path) -> None:
+    assert open_training(tevatron(tmp_path)).negatives == NEGATIVES
+    # A second text under one docid, as careless files have it, is a passage of its own.
+    records = [
+        {"query": f"what is {n}", "positive_passages": [{"docid": "1", "title": "t", "text": f"it is {n}"}]}
+        for n in range(3)
+    ]
+    data = open_training(write_text(tmp_path / "t.jsonl", lines(*records)))
+    assert data.positives == {"1": ["1"], "2": ["1-2"], "3": ["1-3"]}
+    assert texts(data, data.positives) == {f"what is {n}": [f"t it is {n}"] for n in range(3)}
 
 
 def read(path: Path) -> dict[str, str]:
@@ -154,8 +181,10 @@ CASES = [
     ("one.jsonl", lines({"anchor": "a", "positive": " "}), "one.jsonl, line 1: `positive` has no text"),
     ("one.jsonl", lines({"anchor": "a"}), "one.jsonl, line 1: row without a positive"),
     ("one.jsonl", lines({"anchor": "a", "positive": "b", "label": 1}), "one.jsonl, line 1: has a column label"),
+    ("one.jsonl", lines({"query": "a", "positive_passages": [3]}), "one.jsonl, line 1: `positive_passages` is no"),
+    ("one.jsonl", lines({"query": "a", "positive_passages": []}), "one.jsonl, line 1: record without a positive"),
     ("one.json", '{"question": "a"}', "one.json, line 1: not a JSON array"),
-    ("one.json", '[\n{"question": "a", "positive_ctxs": []}]', "one.json, line 2: query without a positive: 'a'"),
+    ("one.json", '[\n{"question": "a", "positive_ctxs": []}]', "one.json, line 2: record without a positive"),
     ("one.json", '[{"question": "a", "positive_ctxs": [{"text": " "}]}]', "one.json, line 1: `positive_ctxs` has an"),
     ("one.json", '[\n\n{"question": "a", ]', "one.json, line 3: not JSON"),
     ("one.json", "[1]", "one.json, line 1: not a JSON object"),

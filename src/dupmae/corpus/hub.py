@@ -1,4 +1,4 @@
-"""Texts of a data set on the Hugging Face hub, streamed through `datasets` and never stored.
+"""Data sets of the Hugging Face hub, streamed through `datasets` and never stored.
 
 `hub_address` reads what follows `hub:`; `open_hub` reaches the data set.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dupmae.corpus.lines import encodable
+from dupmae.corpus.lines import Record, cleaned
 from dupmae.errors import DupmaeError
 
 PREFIX = "hub:"
@@ -44,26 +45,36 @@ def hub_address(text: str) -> HubAddress | None:
     return HubAddress(name, config or None, split or "train")
 
 
-def open_hub(address: HubAddress) -> Callable[[], Iterator[tuple[str, str]]]:
-    """Reach a data set; what comes back gives (title, text) of its rows, the title empty where there is none.
+def needs_datasets(where: str | Path) -> Any:
+    """The package `datasets`.
+
+    Raises:
+        DupmaeError: when it is not installed.
+    """
+    try:
+        import datasets  # type: ignore[import-untyped]
+    except ImportError:
+        raise DupmaeError("needs the package datasets", where=where, fix='pip install "dupmae[hub]"') from None
+    return datasets
+
+
+def open_hub(address: HubAddress) -> Callable[[], Iterator[tuple[int, Record]]]:
+    """Reach a data set; what comes back gives its rows, counted from 1.
 
     Raises:
         DupmaeError: when `datasets` is not installed, or the data set cannot be reached or has no such part.
     """
+    datasets = needs_datasets(str(address))
     try:
-        from datasets import load_dataset  # type: ignore[import-untyped]
-    except ImportError:
-        raise DupmaeError("needs the package datasets", where=str(address), fix='pip install "dupmae[hub]"') from None
-    try:
-        rows = load_dataset(address.name, address.config, split=address.split, streaming=True)
+        rows = datasets.load_dataset(address.name, address.config, split=address.split, streaming=True)
     except Exception as error:
         # The library raises a dozen kinds for a name, a split or a network that is not there.
         fix = "check name, configuration, split and network, or give files"
         raise DupmaeError(f"cannot open the data set: {_reason(error)}", where=str(address), fix=fix) from error
-    return lambda: _documents(address, iter(rows))
+    return lambda: _rows(address, iter(rows))
 
 
-def _documents(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _rows(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[int, Record]]:
     number = 0
     while True:
         try:
@@ -74,13 +85,8 @@ def _documents(address: HubAddress, rows: Iterator[dict[str, Any]]) -> Iterator[
         if row is None:
             return
         number += 1
-        title, text = row.get("title") or "", row.get("text") or ""
-        if "text" not in row or not isinstance(text, str) or not isinstance(title, str):
-            problem = f"row {number} has no column `text` with text (has {', '.join(row)})"
-            raise DupmaeError(problem, where=str(address), fix="choose a data set with a column `text`")
-        yield encodable(title), encodable(text)
+        yield number, cleaned(row)
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

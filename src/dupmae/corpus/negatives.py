@@ -13,10 +13,13 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from dupmae.corpus.lines import Record, read_lines, read_records, text_field
+from dupmae.corpus.lines import Record, id_field, read_lines
+from dupmae.corpus.records import read_records
 from dupmae.errors import DupmaeError
 from dupmae.files import json_line, new_file
 
+# Integers beyond have no float.
+LARGEST = 1 << 1023
 Scores = dict[str, dict[str, float]]
 
 
@@ -53,7 +56,7 @@ def read_mined(path: Path, known: Container[str] | None = None) -> Iterator[Mine
         DupmaeError: for a record without its fields, an unknown query, and a query without a positive.
     """
     for line, record in read_records(path):
-        query = text_field(record, ("query_id",), path, line)
+        query = id_field(record, ("query_id",), path, line)
         if known is not None and query not in known:
             raise DupmaeError(f"unknown query {query}", where=path, line=line, fix="mine from this data set")
         positives = _ids(record, "positive_ids", path, line)
@@ -104,7 +107,7 @@ def _from_triples(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _from_systems(path: Path) -> Iterator[tuple[str, list[str]]]:
     for line, record in read_records(path):
-        query, found = text_field(record, ("qid",), path, line), record.get("neg")
+        query, found = id_field(record, ("qid",), path, line), record.get("neg")
         lists: list[Any] = list(found.values()) if isinstance(found, dict) else [found]
         if not all(isinstance(entry, list) for entry in lists):
             raise DupmaeError("`neg` is no list of ids", where=path, line=line, fix="mend or remove the line")
@@ -143,16 +146,23 @@ def read_scores(path: Path) -> Scores:
     """
     scores: Scores = {}
     for line, record in read_records(path):
-        query, names = text_field(record, ("query_id",), path, line), _ids(record, "passage_ids", path, line)
+        query, names = id_field(record, ("query_id",), path, line), _ids(record, "passage_ids", path, line)
         values = record.get("scores")
         if not isinstance(values, list) or len(values) != len(names):
             raise DupmaeError("not one score a passage", where=path, line=line, fix="score again with train-reranker")
         for name, value in zip(names, values, strict=True):
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                problem = f"the score of query {query} and passage {name} is {value}, no finite number"
+            if not is_finite(value):
+                problem = f"the score of query {query} and passage {name} is no finite number"
                 raise DupmaeError(problem, where=path, line=line, fix="score again with train-reranker")
         scores.setdefault(query, {}).update(zip(names, map(float, values), strict=True))
     return scores
+
+
+def is_finite(value: object) -> bool:
+    """Whether a JSON value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST
 
 
 def score_of(scores: Scores, query: str, passage: str, path: Path) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from dupmae.corpus.beir import Passage, Qrels, Queries, read_corpus, read_qrels, read_queries, write_beir
-from dupmae.corpus.lines import read_lines, read_records, text_field
+from dupmae.corpus.lines import id_field, read_lines, text_field
+from dupmae.corpus.records import read_records
 from dupmae.corpus.sentences import split_sentences
 from dupmae.errors import DupmaeError
 from dupmae.settings import PairSource
@@ -126,7 +127,7 @@ def _articles(file: Path, split: str) -> Pairs:
     passages: list[Passage] = []
     qrels: Qrels = {}
     for line, record in read_records(file):
-        name, text = text_field(record, ("id", "_id"), file, line), text_field(record, ("text",), file, line)
+        name, text = id_field(record, ("id", "_id"), file, line), text_field(record, ("text",), file, line)
         # The first sentences of a long article are enough to find where the first one ends.
         sentences = split_sentences(" ".join(text.split())[:2000], "en")
         first = sentences[0].strip() if sentences else ""

@@ -1,8 +1,7 @@
-"""Raw text records from files of several kinds, streamed.
+"""Text of every kind of source, streamed: `read_texts`, `read_documents` with titles apart, `read_passages` with ids.
 
-`read_texts` takes JSON lines, plain text, parquet, MS MARCO's tsv, BEIR and MS MARCO folders, folders and globs of
-these, and hub data sets;
-`read_documents` gives the same with titles apart, `read_passages` with ids.
+Sources are JSON lines, plain text, parquet, CSV, MS MARCO's tsv, BEIR and MS MARCO folders, folders and globs of these,
+and hub data sets.
 """
 
 from __future__ import annotations
@@ -11,19 +10,22 @@ import glob
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from dupmae.corpus import msmarco
-from dupmae.corpus.beir import ID, Passage, read_corpus
+from dupmae.console import logger
+from dupmae.corpus import beir
+from dupmae.corpus.beir import ID, Passage, duplicate
 from dupmae.corpus.hub import hub_address, open_hub
-from dupmae.corpus.lines import encodable, read_lines, read_records, text_field
+from dupmae.corpus.lines import Record, id_field, read_lines, text_field, title_of
+from dupmae.corpus.records import Records, columns_of, is_table, kind_of, read_parquet, read_records
 from dupmae.errors import DupmaeError
 
-PARQUET_ROWS = 1024
 TSV = ".tsv"
+# Tables beside texts are queries or judgements more often than text: a folder's are not read.
+BY_NAME_ALONE = (TSV, ".csv")
+
+Documents = Iterator[tuple[int, Passage]]
+"""(Line or row, text), the id empty where there is none."""
+Source = tuple[Path, Callable[[], Documents]]
 
 
 def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
@@ -31,7 +33,7 @@ def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
 
     - `.jsonl`: the field `text` of each line; `title`, when there is one, is a paragraph in front of it.
     - `.txt`: paragraphs between blank lines; in a file without blank lines, each line.
-    - `.parquet`: the columns `text` and `title`, likewise.
+    - `.parquet`, `.csv` with a header: the columns `text` and `title`, likewise.
     - `.tsv`: MS MARCO's `id TAB text`.
     - a BEIR or MS MARCO folder: its corpus; another folder: the files of the other kinds in it, by name.
     - a glob, such as `dump/**/*.jsonl.gz`: the files it matches, by name.
@@ -43,10 +45,11 @@ def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
         DupmaeError: for no inputs, a missing, empty or unknown kind of file, a data set that cannot be reached, or
             a record that cannot be read; all inputs are checked before the first record is given.
     """
-    return (_titled(*document) for document in read_documents(inputs))
+    # A title is no part of the first sentence.
+    return (f"{title}\n\n{text}" if title else text for title, text in read_documents(inputs))
 
 
-def read_documents(inputs: Sequence[Path]) -> Iterator[Document]:
+def read_documents(inputs: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Give (title, text) of every record as `read_texts` reads it; the title is empty where there is none.
 
     Raises:
@@ -55,161 +58,151 @@ def read_documents(inputs: Sequence[Path]) -> Iterator[Document]:
     if not inputs:
         raise DupmaeError("no input files", where="inputs", fix="name jsonl, txt, tsv or parquet files, or folders")
     sources = [source for path in inputs for source in _sources(path)]
-    return (document for source, documents in sources for document in _some(source, documents()))
+    return ((document.title, document.text) for source in sources for document in _filled(*source))
 
 
 def read_passages(path: Path) -> list[Passage]:
-    """Read a corpus as `read_corpus` or `msmarco.read_collection` does, or any other text, numbered from 1.
+    """Read whatever `read_texts` reads with its ids (`_id` or `id`), or numbered from 1 where no record has one.
+
+    Blank passages are kept where they have ids, since judgements may count on them.
 
     Raises:
-        DupmaeError: as those and `read_documents`.
+        DupmaeError: as `read_texts`, for an id that comes twice, and for records with and without an id.
     """
-    if path.is_dir() and msmarco.is_folder(path):
-        return msmarco.read_collection(msmarco.collection(path))
-    if path.is_file() and _kind(path) == TSV:
-        return msmarco.read_collection(path)
-    if path.exists() and not _has_ids(path):
-        return [Passage(str(number), *document) for number, document in enumerate(read_documents([path]), 1)]
-    return read_corpus(path)
-
-
-def _has_ids(path: Path) -> bool:
-    """Whether this is a corpus whose first record names itself."""
-    (file, reader), *others = _files(path)
-    if others or reader is not _jsonl:
-        return False
-    _, first = next(read_records(file))
-    return any(first.get(name) is not None for name in ID)
-
-
-Document = tuple[str, str]
-Reader = Callable[[Path], Iterator[Document]]
-Source = tuple[Path, Callable[[], Iterator[Document]]]
+    sources = _sources(path)
+    passages: dict[str, Passage] = {}
+    named: bool | None = None
+    for file, documents in sources:
+        for line, passage in documents():
+            named = bool(passage.id) if named is None else named
+            if bool(passage.id) != named:
+                problem = "record without an id among others that have one" if named else "only some records have an id"
+                raise DupmaeError(problem, where=file, line=line, fix="give every record an `_id`, or none")
+            if not named:
+                if passage.blank:
+                    continue
+                passage = Passage(str(len(passages) + 1), passage.title, passage.text)
+            if passage.id in passages:
+                raise duplicate(passage.id, file, line)
+            passages[passage.id] = passage
+    blank = sum(passage.blank for passage in passages.values())
+    if blank == len(passages):
+        raise DupmaeError("holds no text", where=path, fix="give files with text")
+    if blank:
+        logger.warning("%s: %d of %d passages are blank", path, blank, len(passages))
+    return list(passages.values())
 
 
 def _sources(path: Path) -> list[Source]:
     address = hub_address(str(path))
     if address is not None:
-        return [(path, open_hub(address))]
-    return [(file, partial(reader, file)) for file, reader in _files(path)]
+        reach = open_hub(address)
+        return [(path, lambda: _documents(reach(), path))]
+    return [(file, partial(READERS[kind_of(file)], file)) for file in _files(path)]
 
 
-def _files(path: Path) -> list[tuple[Path, Reader]]:
+def _files(path: Path) -> list[Path]:
     if not path.exists():
         if glob.has_magic(str(path)):
             return _matches(path)
         raise DupmaeError("no such file or folder", where=path, fix="check the path, or write hub:NAME for a data set")
     if not path.is_dir():
-        return [(path, _reader(path))]
-    for corpus in (path / "corpus.jsonl", path / "corpus.jsonl.gz"):
-        if corpus.is_file():
-            return [(corpus, _jsonl)]
-    if msmarco.is_folder(path):
-        return [(msmarco.collection(path), _tsv)]
-    # Tables beside texts are queries or judgements more often than text.
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in READERS.keys() - {TSV}]
+        return [_readable(path)]
+    if beir.has_corpus(path):
+        return [beir.corpus_file(path)]
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and kind_of(file) in READERS]
+    files = [file for file in files if kind_of(file) not in BY_NAME_ALONE]
     if not files:
         problem = "has no jsonl, txt or parquet file" if any(path.iterdir()) else "empty folder"
         raise DupmaeError(problem, where=path, fix="name the files, or a pattern such as **/*.jsonl")
-    return [(file, _reader(file)) for file in files]
+    return [_readable(file) for file in files]
 
 
-def _matches(pattern: Path) -> list[tuple[Path, Reader]]:
-    files = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
-    found = [(file, _reader(file)) for file in files if file.is_file()]
-    if not found:
+def _matches(pattern: Path) -> list[Path]:
+    names = sorted(glob.glob(str(pattern), recursive=True))
+    files = [_readable(Path(name)) for name in names if Path(name).is_file()]
+    if not files:
         raise DupmaeError("matches no file", where=pattern, fix="check the pattern; ** stands for any folders")
-    return found
+    return files
 
 
-def _kind(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).suffix
-
-
-def _reader(file: Path) -> Reader:
-    kind = _kind(file)
+def _readable(file: Path) -> Path:
+    kind = kind_of(file)
     if kind not in READERS or (kind == ".parquet" and file.suffix == ".gz"):
-        fix = "give .jsonl, .txt, .tsv (they may end in .gz) or .parquet"
+        fix = "give .jsonl, .txt, .tsv, .csv (they may end in .gz) or .parquet"
         raise DupmaeError(f"unknown kind of file {file.suffix!r}", where=file, fix=fix)
-    return READERS[kind]
+    return file
 
 
-def _some(source: Path, documents: Iterator[Document]) -> Iterator[Document]:
+def _filled(source: Path, documents: Callable[[], Documents]) -> Iterator[Passage]:
     """The documents less the blank ones; a source must have at least one."""
     empty = True
-    for title, text in documents:
-        if title.strip() or text.strip():
+    for _, document in documents():
+        if not document.blank:
             empty = False
-            yield title, text
+            yield document
     if empty:
         raise DupmaeError("holds no text", where=source, fix="remove it from the inputs")
 
 
-def _titled(title: str, text: str) -> str:
-    """A title is no part of the first sentence."""
-    return f"{title}\n\n{text}" if title else text
+def _documents(records: Records, file: Path) -> Documents:
+    table = is_table(file)
+    for line, record in records:
+        if table and "text" in record and record["text"] is None:
+            record = {**record, "text": ""}
+        yield line, _document(record, file, line)
 
 
-def _jsonl(file: Path) -> Iterator[Document]:
-    for line, record in read_records(file):
-        title = "" if record.get("title") is None else text_field(record, ("title",), file, line)
-        yield title, text_field(record, ("text",), file, line)
+def _document(record: Record, file: Path, line: int) -> Passage:
+    name = id_field(record, ID, file, line) if any(record.get(key) is not None for key in ID) else ""
+    return Passage(name, title_of(record, file, line), text_field(record, ("text",), file, line))
 
 
-def _tsv(file: Path) -> Iterator[Document]:
-    return (("", passage.text) for _, passage in msmarco.stream_collection(file))
+def _records(file: Path) -> Documents:
+    return _documents(read_records(file), file)
 
 
-def _txt(file: Path) -> Iterator[Document]:
-    separated = any(not line.strip() for line in _inner_lines(file))
+def _parquet(file: Path) -> Documents:
+    names = columns_of(file)
+    if "text" not in names:
+        problem = f"has no column `text` (has {', '.join(names) or 'none'})"
+        raise DupmaeError(problem, where=file, fix="rename the column with the text")
+    wanted = [name for name in (*ID, "title", "text") if name in names]
+    return _documents(read_parquet(file, wanted), file)
+
+
+def _txt(file: Path) -> Documents:
+    separated = any(not line.strip() for _, line in _inner_lines(file))
     paragraph: list[str] = []
-    for line in _inner_lines(file):
+    number = 0
+    for number, line in _inner_lines(file):
         blank = not line.strip()
         if paragraph and (blank or not separated):
-            yield "", " ".join(paragraph)
+            yield number, Passage("", "", " ".join(paragraph))
             paragraph = []
         if not blank:
             paragraph.append(line)
-    yield "", " ".join(paragraph)
+    yield number, Passage("", "", " ".join(paragraph))
 
 
-def _inner_lines(file: Path) -> Iterator[str]:
+def _inner_lines(file: Path) -> Iterator[tuple[int, str]]:
     """The lines of a file, less blank ones at its start and end, which separate nothing."""
     blank = 0
     started = False
-    for _, line in read_lines(file):
+    for number, line in read_lines(file):
         if not line.strip():
             blank += 1
             continue
         if started and blank:
-            yield ""
+            yield number - 1, ""
         started, blank = True, 0
-        yield line
+        yield number, line
 
 
-def _parquet(file: Path) -> Iterator[Document]:
-    try:
-        with pq.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            if "text" not in names:
-                problem = f"has no column `text` (has {', '.join(names) or 'none'})"
-                raise DupmaeError(problem, where=file, fix="rename the column with the text")
-            columns = [name for name in ("title", "text") if name in names]
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-                texts = _strings(file, batch, "text")
-                titles = _strings(file, batch, "title") if "title" in names else [""] * len(texts)
-                yield from zip(titles, texts, strict=True)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DupmaeError(f"not a readable parquet file: {reason}", where=file, fix="write it again") from None
-
-
-def _strings(file: Path, batch: pa.RecordBatch, name: str) -> list[str]:
-    column = cast(Any, batch.column(name))
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        problem = f"column `{name}` holds {column.type}, not text"
-        raise DupmaeError(problem, where=file, fix="convert it to strings")
-    return [encodable(value or "") for value in column.to_pylist()]
-
-
-READERS: dict[str, Reader] = {".jsonl": _jsonl, ".txt": _txt, TSV: _tsv, ".parquet": _parquet}
+READERS: dict[str, Callable[[Path], Documents]] = {
+    ".jsonl": _records,
+    ".csv": _records,
+    ".txt": _txt,
+    TSV: beir.stream_corpus,
+    ".parquet": _parquet,
+}

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dupmae.corpus.lines import read_lines, read_records, text_field
+from dupmae.corpus.lines import read_lines, text_field
+from dupmae.corpus.records import read_records
 from dupmae.errors import DupmaeError
 
 # genre, file, year, id, score, sentence, sentence; some rows of the training part have licence columns behind them.

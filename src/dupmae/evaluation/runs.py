@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from dupmae.errors import DupmaeError
@@ -36,6 +36,16 @@ def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str
                     problem = f"the score of document {document!r} for query {query!r} is not finite"
                     raise DupmaeError(problem, where=path, fix="check the model")
                 file.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
+
+
+def refuse_ids(ids: Iterable[str], what: str, where: Path) -> None:
+    """Refuse ids that a run file cannot hold, before anything is ranked.
+
+    Raises:
+        DupmaeError: naming the first id that is empty or holds white space.
+    """
+    for name in ids:
+        _check_column(f"{what} id", name, where)
 
 
 def _check_column(name: str, value: str, path: Path) -> None:

@@ -9,20 +9,18 @@ import itertools
 from collections.abc import Collection as Ids
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
 from dupmae.console import track
-from dupmae.corpus import msmarco
 from dupmae.corpus.beir import Passage
+from dupmae.corpus.own_documents import OwnDocuments
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.benchmarks.answers import holds_answer, joined
 from dupmae.evaluation.benchmarks.beir_sets import open_set
 from dupmae.evaluation.benchmarks.collections import Collection, Measures, document_name, open_collection
-from dupmae.evaluation.benchmarks.official import read_passages
 from dupmae.evaluation.benchmarks.suite_results import Values, measure
 from dupmae.evaluation.metrics import Run, ranking
 from dupmae.search.bm25 import BM25
@@ -85,25 +83,23 @@ class Judged:
     def bm25(self, depth: int) -> Run:
         """Rank all documents with BM25 over title and text: query id -> the `depth` best ones with scores."""
         model = BM25.of_queries(list(self.queries.values()))
+        own = OwnDocuments(self.queries if self.collection.drops_own else {}, self.collection.qrels)
         for block in self._blocks("counting words"):
             model.count([document.content for document in block])
-        # One more, since a query's own document may be left out.
+            own.add(block)
+        wanted = depth + own.most
         scores = np.zeros((len(self.queries), 0), np.float32)
         names = np.zeros(scores.shape, object)
         for block in self._blocks("ranking with BM25"):
-            positions, values = model.search_block([document.content for document in block], depth + 1)
+            positions, values = model.search_block([document.content for document in block], wanted)
             found = np.array([*(document.id for document in block), ""], object)[positions]
             # A place without a document sorts last, and has no name.
             values[positions == NOTHING] = -1
-            scores, names = merge_topk((scores, names), (values, found), depth + 1)
+            scores, names = merge_topk((scores, names), (values, found), wanted)
         return {
-            query: self._kept(query, [pair for pair in zip(row, line.tolist(), strict=True) if pair[0]], depth)
+            query: own.ranked(query, {name: score for name, score in zip(row, line.tolist(), strict=True) if name}, depth)
             for query, row, line in zip(self.queries, names, scores, strict=True)
         }
-
-    def _kept(self, query: str, found: list[tuple[str, float]], depth: int) -> dict[str, float]:
-        drops_own = self.collection.drops_own
-        return dict([(name, score) for name, score in found if not (drops_own and name == query)][:depth])
 
     def _blocks(self, title: str) -> Iterator[list[Passage]]:
         """All documents, a block at a time; one of several passages as a whole."""
@@ -146,11 +142,5 @@ def open_judged(
 
 def _plain(data: Path, split: str, measures: Measures) -> Collection:
     """A BEIR folder, or MS MARCO's own files, as `evaluate` measures them."""
-    if not msmarco.is_folder(data):
-        given = EvaluateSuite(suite="beir", retriever=Path(), data=data, split=split, official=False)
-        return replace(open_set(data.resolve().name, data, given), measures=measures, drops_own=False)
-    qrels = {query: dict.fromkeys(found, 1) for query, found in msmarco.read_qrels(data, split).items()}
-    queries = {name: text for name, text in msmarco.read_queries(data, split).items() if name in qrels}
-    corpus = msmarco.collection(data)
-    stream = partial(read_passages, corpus)
-    return Collection(data.resolve().name, corpus, stream, queries, measures, qrels=qrels)
+    given = EvaluateSuite(suite="beir", retriever=Path(), data=data, split=split, official=False)
+    return replace(open_set(data.resolve().name, data, given), measures=measures)

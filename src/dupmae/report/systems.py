@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dupmae.corpus.judged_split import load_split
+from dupmae.corpus.beir import load_split
 from dupmae.evaluation.metrics import Run, per_query, ranking
 from dupmae.evaluation.runs import write_run
 from dupmae.evaluation.significance import paired_randomization

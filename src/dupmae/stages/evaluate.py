@@ -9,10 +9,11 @@ import time
 from typing import Any
 
 from dupmae.console import logger
-from dupmae.corpus.judged_split import load_split
+from dupmae.corpus.beir import load_split
+from dupmae.corpus.own_documents import OwnDocuments
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Qrels, Run, evaluate, refuse_partial
-from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, write_run
+from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, TAG, refuse_ids, write_run
 from dupmae.files import write_json
 from dupmae.retriever.model import Retriever
 from dupmae.search.index import Index
@@ -37,12 +38,17 @@ def evaluate_retriever(settings: Evaluate) -> dict[str, Any]:
         problem = f"recall@{DEEPEST} needs {DEEPEST} passages per query, not {settings.depth}"
         raise DupmaeError(problem, where="depth", fix=f"depth={DEEPEST} or more")
     passages, queries, qrels = load_split(settings.data, settings.split)
+    refuse_ids(queries, "query", settings.data)
+    refuse_ids((passage.id for passage in passages), "document", settings.data)
+    own = OwnDocuments(queries, qrels)
+    own.add(passages)
     retriever = Retriever.load(settings.retriever)
     logger.info(f"ranking {len(passages):,} passages for {len(queries):,} queries")
     index = Index.build(retriever, passages, batch_tokens=settings.batch_tokens)
     start = time.perf_counter()
-    run = index.run(queries, settings.depth)
+    run = index.run(queries, settings.depth + own.most)
     speed = len(run) / (time.perf_counter() - start)
+    run = {query: own.ranked(query, scores, settings.depth) for query, scores in run.items()}
     counts = {"queries": len(queries), "passages": len(passages), "judgements": sum(map(len, qrels.values()))}
     result = {
         "metrics": score_run(qrels, run),

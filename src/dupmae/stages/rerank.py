@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dupmae.corpus.judged_split import load_split
+from dupmae.corpus.beir import load_split
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.metrics import Run, ranking
 from dupmae.evaluation.runs import METRICS_FILE, RUN_FILE, read_run, write_run

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dupmae.console import track
-from dupmae.corpus.beir import Passage
-from dupmae.corpus.training_data import TrainingData, blank, duplicate
+from dupmae.corpus.beir import Passage, duplicate
+from dupmae.corpus.training_data import TrainingData, blank
 from dupmae.errors import DupmaeError
 from dupmae.retriever.model import Retriever
 from dupmae.search.bm25 import BM25
@@ -99,7 +99,7 @@ class Candidates:
 
 
 def best_negatives(data: TrainingData, ranker: Ranker, depth: int, *, block: int = 100_000) -> Candidates:
-    """The `depth` best passages of every query that are neither positives nor copies of one, blanks left out.
+    """The `depth` best passages of every query, less its positives, its own document, their copies, and blanks.
 
     Of passages with equal texts only the best placed one counts. The result does not depend on `block`.
 
@@ -134,11 +134,12 @@ def _blocks(data: TrainingData, block: int) -> Iterator[list[Passage]]:
 
 
 def _survey(data: TrainingData, ranker: Ranker, block: int) -> tuple[pa.ChunkedArray[Any], dict[int, list[int]]]:
-    """Ids of all passages, and for each text that answers queries (by hash) those queries."""
+    """Ids of all passages, and for each text that is no negative of some queries (by hash) those queries."""
     wanted: dict[str, list[int]] = {}
     for row, query in enumerate(data.queries):
         for name in data.positives[query]:
             wanted.setdefault(name, []).append(row)
+    own, rows = data.own_documents, {query: row for row, query in enumerate(data.queries)}
     forbidden: dict[int, list[int]] = {}
     chunks, seen = [], set()
     stream = iter(track(data.passages(), "reading", unit="passages"))
@@ -147,6 +148,8 @@ def _survey(data: TrainingData, ranker: Ranker, block: int) -> tuple[pa.ChunkedA
         ranker.count(texts)
         chunks.append(pa.array([passage.id for _, passage in numbered], pa.string()))
         for (line, passage), text in zip(numbered, texts, strict=True):
+            if mine := own.queries(passage):
+                forbidden.setdefault(_hash(text), []).extend(rows[query] for query in mine)
             if passage.id in wanted:
                 if not text:
                     raise blank(passage.id, data.file, line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dupmae.console import logger
+from dupmae.corpus.beir import duplicate
 from dupmae.corpus.negatives import read_negatives
-from dupmae.corpus.training_data import TrainingData, blank, duplicate, open_training
+from dupmae.corpus.training_data import TrainingData, blank, open_training
 from dupmae.errors import DupmaeError
 from dupmae.search.bm25 import BM25
 from dupmae.search.topk import NOTHING
@@ -33,17 +34,21 @@ class PairData:
 
     Attributes:
         negatives: per query given hard negatives, possibly none.
+        own: per query the passages that are its own document, which are no negatives either; empty: nobody's.
     """
 
     passages: list[str]
     queries: list[str]
     positives: list[list[int]]
     negatives: list[list[int]]
+    own: list[list[int]] = field(default_factory=list)
 
     @cached_property
     def answers(self) -> Answers:
-        """Which passages answer a query."""
-        return Answers(self.passages, self.queries, self.positives)
+        """Which passages are no negatives of a query."""
+        own = self.own or [[] for _ in self.queries]
+        known = [[*found, *mine] for found, mine in zip(self.positives, own, strict=True)]
+        return Answers(self.passages, self.queries, known)
 
 
 class Answers:
@@ -90,12 +95,10 @@ def read_pair_data(path: Path, mined: Path | None = None, split: str = "train", 
     if len(data.queries) < 2:
         raise DupmaeError("fewer than two queries with a positive", where=path, fix="add training pairs")
     given = data.negatives if mined is None else data.negatives | read_negatives(mined, data.queries)
+    wanted = None
     if not whole and all(given.get(query) for query in data.queries):
-        named = chain.from_iterable(chain(data.positives[query], given[query]) for query in data.queries)
-        texts = data.texts(set(named), mined)
-    else:
-        texts = _all_texts(data)
-
+        wanted = {name for query in data.queries for name in chain(data.positives[query], given[query])}
+    texts, own = _texts(data, wanted, mined)
     position = {name: place for place, name in enumerate(texts)}
 
     def places(names: Sequence[str]) -> list[int]:
@@ -109,19 +112,31 @@ def read_pair_data(path: Path, mined: Path | None = None, split: str = "train", 
         list(data.queries.values()),
         [places(data.positives[query]) for query in data.queries],
         [places(given.get(query, [])) for query in data.queries],
+        [places(own.get(query, [])) for query in data.queries],
     )
 
 
-def _all_texts(data: TrainingData) -> dict[str, str]:
+def _texts(
+    data: TrainingData, wanted: set[str] | None, named_in: Path | None
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Contents by id of the passages wanted, or of all; and by query its own documents among them."""
+    needed = wanted or set(chain.from_iterable(data.positives.values()))
+    rule = data.own_documents
     texts: dict[str, str] = {}
-    positives = set(chain.from_iterable(data.positives.values()))
+    own: dict[str, list[str]] = {}
     for line, passage in data.passages():
-        if passage.id in positives and not passage.content:
+        if wanted is not None and passage.id not in wanted:
+            continue
+        if passage.blank and passage.id in needed:
             raise blank(passage.id, data.file, line)
         if passage.id in texts:
             raise duplicate(passage.id, data.file, line)
         texts[passage.id] = passage.content
-    return texts
+        for query in rule.queries(passage):
+            own.setdefault(query, []).append(passage.id)
+    if wanted is not None and (missing := min(wanted - texts.keys(), default=None)) is not None:
+        raise data.unknown(missing, named_in)
+    return texts, own
 
 
 class HardNegatives:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from dupmae.corpus.judged_split import load_split
+from dupmae.corpus.beir import load_split
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.vocabulary import text_maxima
 from dupmae.retriever.backbones import device

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dupmae.corpus.beir import Passage
+from dupmae.corpus.own_documents import OwnDocuments
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.benchmarks.answers import holds_answer, joined
 from dupmae.evaluation.benchmarks.collections import Collection
@@ -31,7 +32,9 @@ def encoded(folder: Path, data: Collection, block: int, encoder: Stub | None = N
 
 
 def ranked(shards: Shards, data: Collection, depth: int = 20, **given: Any) -> Ranking:
-    return search(shards, data, vectors(list(data.queries.values())), depth, **{"positive": False, **given})
+    own = OwnDocuments(data.queries if data.drops_own else {}, data.qrels)
+    own.add(passage for parts in data.stream() for passage in parts)
+    return search(shards, data, vectors(list(data.queries.values())), depth, **{"positive": False, "own": own, **given})
 
 
 def brute_force(data: Collection, depth: int) -> dict[str, dict[str, float]]:

@@ -97,18 +97,16 @@ def find_sets(folder: Path) -> dict[str, Path]:
 def open_set(name: str, folder: Path, settings: EvaluateSuite) -> Collection:
     """One data set as a collection.
 
-    The document that has a query's own id is left out of its ranking, as BEIR's own evaluation does (ArguAna asks with
-    its documents).
+    A query's own document is left out of its ranking, as BEIR's own evaluation does (ArguAna asks with its documents).
 
     Raises:
         DupmaeError: when a file is missing or damaged, or has not the official counts although they are asked for.
     """
-    corpus = beir.find_file(folder, "corpus.jsonl")
-    topics = beir.find_file(folder, "queries.jsonl")
+    corpus, topics = beir.corpus_file(folder), beir.queries_file(folder, settings.split)
     judgements = beir.qrels_file(folder, settings.split)
     qrels = beir.read_qrels(folder, settings.split)
     known = KNOWN.get(name) if settings.split == "test" else None
-    queries = judged(beir.read_queries(folder), topics, qrels)
+    queries = judged(beir.read_queries(folder, settings.split), topics, qrels)
     if known is not None and settings.official:
         refuse_count(judgements, "judged queries", len(queries), known.queries)
     return Collection(

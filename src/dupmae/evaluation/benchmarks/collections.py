@@ -77,7 +77,7 @@ class Collection:
         documents: how many there are officially; None: nobody said.
         files: all that was read.
         grouped: whether a document has several passages and scores as its best.
-        drops_own: whether the document with a query's own id is left out of its ranking.
+        drops_own: whether a query's own document is left out of its ranking (`dupmae.corpus.own_documents`).
         notes: what a reader of the results must know.
     """
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dupmae.console import track
+from dupmae.corpus.own_documents import OwnDocuments
 from dupmae.evaluation.benchmarks.answers import holds_answer, joined
 from dupmae.evaluation.benchmarks.collections import Collection, document_name
 from dupmae.evaluation.benchmarks.sharded import Shards
@@ -38,9 +39,9 @@ class Ranking(Mapping[str, dict[str, float]]):
         scores: [Q, k], falling.
     """
 
-    def __init__(self, queries: Sequence[str], places: Places, scores: Floats, depth: int, drops_own: bool) -> None:
+    def __init__(self, queries: Sequence[str], places: Places, scores: Floats, depth: int, own: OwnDocuments) -> None:
         self.queries, self.places, self.scores = list(queries), places, scores
-        self._depth, self._drops_own = depth, drops_own
+        self._depth, self._own = depth, own
         self._rows = {name: row for row, name in enumerate(self.queries)}
         self._known = np.unique(places[places != NOTHING])
         self._names: pa.Array[Any] = pa.array([], pa.string())
@@ -62,9 +63,7 @@ class Ranking(Mapping[str, dict[str, float]]):
     def __getitem__(self, query: str) -> dict[str, float]:
         names = self.names(query)
         scores = self.scores[self._rows[query], : len(names)].tolist()
-        found = zip(names, scores, strict=True)
-        kept = [(name, score) for name, score in found if not (self._drops_own and name == query)]
-        return dict(kept[: self._depth])
+        return self._own.ranked(query, dict(zip(names, scores, strict=True)), self._depth)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.queries)
@@ -74,7 +73,14 @@ class Ranking(Mapping[str, dict[str, float]]):
 
 
 def search(
-    shards: Shards, collection: Collection, queries: Encoded, depth: int, *, part: Part = "hybrid", positive: bool
+    shards: Shards,
+    collection: Collection,
+    queries: Encoded,
+    depth: int,
+    *,
+    own: OwnDocuments | None = None,
+    part: Part = "hybrid",
+    positive: bool,
 ) -> Ranking:
     """The `depth` best documents of every query of the collection; earlier ones first where scores are equal.
 
@@ -82,9 +88,11 @@ def search(
 
     Args:
         queries: vectors of the collection's queries, in order.
+        own: what is left out of the rankings; None: nothing.
         positive: whether a score must be above 0, since a sparse vector that shares nothing scores 0.
     """
-    wanted = depth + collection.drops_own
+    own = own or OwnDocuments({})
+    wanted = depth + own.most
     best = TopK(len(queries), wanted)
     for number in track(range(len(shards)), "searching", len(shards), "shards"):
         index = shards.open(number)
@@ -98,7 +106,7 @@ def search(
         found[found != NOTHING] += shards.starts[number]
         best.add(found, values)
         del index
-    ranking = Ranking(list(collection.queries), best.positions, best.scores, depth, collection.drops_own)
+    ranking = Ranking(list(collection.queries), best.positions, best.scores, depth, own)
     ranking.name(shards, collection)
     return ranking
 

@@ -103,7 +103,9 @@ def measured(ready: Prepared, retriever: Retriever) -> Result:
     begin = time.perf_counter()
     queries = retriever.encode_queries(list(collection.queries.values()), batch_tokens=settings.batch_tokens)
     positive = retriever.dimensions == 0 or settings.part == "sparse"
-    ranking = search(shards, collection, queries, ready.depth, part=settings.part, positive=positive)
+    ranking = search(
+        shards, collection, queries, ready.depth, own=ready.found.own, part=settings.part, positive=positive
+    )
     searching = time.perf_counter() - begin
     values = _values(collection, shards, ranking)
     result = {

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from dupmae.console import logger, progress, track
 from dupmae.corpus.beir import Passage
+from dupmae.corpus.own_documents import OwnDocuments
 from dupmae.errors import DupmaeError
 from dupmae.evaluation.benchmarks.collections import Collection, document_name
+from dupmae.evaluation.runs import refuse_ids
 from dupmae.files import read_json, remove_leftovers, write_json
 from dupmae.retriever.vectors import Encoded
 from dupmae.search.index import Index
@@ -81,11 +83,12 @@ class Shards:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look at a corpus tells."""
+    """What a first look at a corpus tells; `own` is what is left out of the rankings."""
 
     documents: int
     passages: int
     missing: int
+    own: OwnDocuments
 
 
 def survey(collection: Collection, *, official: bool) -> Survey:
@@ -99,12 +102,16 @@ def survey(collection: Collection, *, official: bool) -> Survey:
             without the official number.
     """
     relevant = {name for grades in collection.qrels.values() for name, grade in grades.items() if grade > 0}
+    own = OwnDocuments(collection.queries if collection.drops_own else {}, collection.qrels)
     hashes, passages = array("Q"), 0
+    refuse_ids(collection.queries, "query", collection.corpus)
     for parts in track(collection.stream(), "reading", unit=collection.unit):
         name = document_name(collection, parts[0].id)
         hashes.append(_hash(name))
         relevant.discard(name)
         passages += len(parts)
+        refuse_ids((name,), "document", collection.corpus)
+        own.add(parts)
     count = len(hashes)
     whole = count == collection.documents
     where = collection.corpus
@@ -121,7 +128,7 @@ def survey(collection: Collection, *, official: bool) -> Survey:
         raise DupmaeError(problem, where=where, fix="fetch the whole corpus")
     if relevant:
         logger.warning("%s: lacks %d relevant %s", where, len(relevant), collection.unit)
-    return Survey(count, passages, len(relevant))
+    return Survey(count, passages, len(relevant), own)
 
 
 def encode_corpus(
