@@ -96,10 +96,11 @@ class Judged:
             # A place without a document sorts last, and has no name.
             values[positions == NOTHING] = -1
             scores, names = merge_topk((scores, names), (values, found), wanted)
-        return {
-            query: own.ranked(query, {name: score for name, score in zip(row, line.tolist(), strict=True) if name}, depth)
-            for query, row, line in zip(self.queries, names, scores, strict=True)
-        }
+        run: Run = {}
+        for query, row, line in zip(self.queries, names, scores, strict=True):
+            named = {name: score for name, score in zip(row, line.tolist(), strict=True) if name}
+            run[query] = own.ranked(query, named, depth)
+        return run
 
     def _blocks(self, title: str) -> Iterator[list[Passage]]:
         """All documents, a block at a time; one of several passages as a whole."""

@@ -14,7 +14,7 @@ class Index(Settings):
 
     retriever: Path = Field(description="retriever folder")
     data: Path = Field(
-        description="BEIR or MS MARCO folder, jsonl or tsv of passages, or text as for prepare, numbered as it comes"
+        description="BEIR or MS MARCO folder, or text as for prepare (files, globs, hub:NAME); ids are kept"
     )
     out: Path = Field(description="index folder")
     batch_tokens: int | None = Field(
