@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from dupmae.corpus.beir import Passage, Qrels, Queries, read_corpus, read_qrels, read_queries, write_beir
-from dupmae.corpus.lines import id_field, read_lines, text_field
-from dupmae.corpus.records import read_records
+from dupmae.corpus.lines import id_field, text_field
+from dupmae.corpus.records import read_csv, read_records
 from dupmae.corpus.sentences import split_sentences
 from dupmae.errors import DupmaeError
 from dupmae.settings import PairSource
@@ -83,11 +82,15 @@ def _beir(folder: Path, split: str) -> Pairs:
 
 def _questions(file: Path, split: str) -> Pairs:
     """Questions with candidate sentences and whether they answer (Wang et al. 2007, as csv)."""
-    rows = csv.DictReader(line for _, line in read_lines(file))
-    if not set(COLUMNS) <= set(rows.fieldnames or ()):
-        fix = f"the first line names the columns {', '.join(COLUMNS)}"
-        raise DupmaeError("columns are missing", where=file, line=1, fix=fix)
-    return _labelled((row["qtext"], row["atext"], row["label"] == "1") for row in rows)
+
+    def read() -> Iterator[tuple[str, str, bool]]:
+        for _, row in read_csv(file):
+            if not set(COLUMNS) <= row.keys():
+                fix = f"the first line names the columns {', '.join(COLUMNS)}"
+                raise DupmaeError("columns are missing", where=file, line=1, fix=fix)
+            yield row["qtext"], row["atext"], row["label"] == "1"
+
+    return _labelled(read())
 
 
 def _claims(file: Path, split: str) -> Pairs:

@@ -62,7 +62,7 @@ def _records(path: Path) -> Records:
         return open_hub(address)()
     if is_saved(path):
         return _saved(path)
-    readers = {".json": _array, ".csv": _csv, ".parquet": read_parquet}
+    readers = {".json": _array, ".csv": read_csv, ".parquet": read_parquet}
     return readers.get(kind_of(path), _lines)(path)
 
 
@@ -113,8 +113,12 @@ def _decoded(handle: TextIO, path: Path) -> Records:
         buffer = buffer[end:]
 
 
-def _csv(path: Path) -> Records:
-    """Rows under a header, each with the line it ends in."""
+def read_csv(path: Path) -> Records:
+    """Rows of a CSV file under a header, each with the line it ends in.
+
+    Raises:
+        DupmaeError: for a row with more or fewer entries than the header, a column that comes twice, odd quotes.
+    """
     # Line ends are put back for quoted texts of several lines.
     rows = csv.reader((f"{text}\n" for _, text in read_lines(path)), strict=True)
     header: list[str] = []
