@@ -206,7 +206,8 @@ def load_split(folder: Path, split: str) -> tuple[list[Passage], Queries, Qrels]
     """
     file = qrels_file(folder, split)
     passages, queries = read_corpus(folder), read_queries(folder, split)
-    qrels = _gather(_known(_judgements(file), file, {passage.id for passage in passages}, queries), file)
+    known = {passage.id for passage in passages}
+    qrels = _gather(_known(_judgements(file), file, corpus_file(folder), known, queries), file)
     return passages, {name: text for name, text in queries.items() if name in qrels}, qrels
 
 
@@ -254,13 +255,15 @@ def _gather(judgements: Iterable[Judgement], file: Path) -> Qrels:
     return qrels
 
 
-def _known(judgements: Iterable[Judgement], file: Path, passages: set[str], queries: Queries) -> Iterator[Judgement]:
+def _known(
+    judgements: Iterable[Judgement], file: Path, corpus: Path, passages: set[str], queries: Queries
+) -> Iterator[Judgement]:
     for line, query, passage, grade in judgements:
         if query not in queries:
             fix = "add it to the queries or remove the line"
             raise DupmaeError(f"unknown query {query}", where=file, line=line, fix=fix)
         if passage not in passages:
-            fix = "add it to the corpus or remove the line"
+            fix = f"add it to {corpus.name} or remove the line"
             raise DupmaeError(f"unknown passage {passage}", where=file, line=line, fix=fix)
         yield line, query, passage, grade
 

@@ -80,7 +80,7 @@ def _is_row(record: Record) -> bool:
 
 def _whole(example: Example, path: Path, line: int) -> Example:
     if not example.positives:
-        raise DupmaeError("record without a positive", where=path, line=line, fix="add one or remove the record")
+        raise DupmaeError("record without a positive", where=path, line=line, fix="add a `positive` field")
     return example
 
 
