@@ -11,7 +11,7 @@ from torch import Tensor
 from dupmae.nn import gradient_cache
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
-from dupmae.nn.representation import HybridEncoder
+from dupmae.nn.representation import HybridEncoder, Texts
 from dupmae.settings import Representation
 from tests.reference.tiny import random_batch, tiny_model
 
@@ -84,9 +84,9 @@ def test_only_vectors_are_kept_between_the_passes(monkeypatch: pytest.MonkeyPatc
     seen: list[tuple[int, bool]] = []
     forward = HybridEncoder.forward
 
-    def counted(self: HybridEncoder, ids: Tensor, *rest: Any) -> Any:
-        seen.append((len(ids), torch.is_grad_enabled()))
-        return forward(self, ids, *rest)
+    def counted(self: HybridEncoder, texts: Texts, *rest: Any) -> Any:
+        seen.append((len(texts.ids), torch.is_grad_enabled()))
+        return forward(self, texts, *rest)
 
     monkeypatch.setattr(HybridEncoder, "forward", counted)
     measured(3)

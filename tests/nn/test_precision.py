@@ -57,5 +57,5 @@ def test_part_and_term_weights_are_not_cast() -> None:
     encoder = HybridEncoder(Backbone(tiny_model("bert", dtype=torch.float32)), Representation(dimensions=4))
     dtypes = LowPrecision(Dtypes(encoder), torch.bfloat16)()
     wide = {name for name, dtype in dtypes.items() if dtype == torch.float32}
-    assert wide == {"term_weights", "threshold", "log_scales"}
+    assert wide == {"term_weights", "threshold", "lexical_weight", "log_scales"}
     assert dtypes["projection.weight"] == torch.bfloat16

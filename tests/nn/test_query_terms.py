@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dupmae.nn.backbone import Backbone
-from dupmae.nn.representation import HybridEncoder
+from dupmae.nn.representation import HybridEncoder, Texts
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.sentence_transformers import differences
 from dupmae.settings import Representation, RetrieverSettings
@@ -32,7 +32,7 @@ def test_values_and_gradients(kind: str, activation: str) -> None:
     batch["input_ids"][0, 2] = batch["input_ids"][0, 5]
     batch["special"][3] = True
     texts = (batch["input_ids"], batch["valid"], batch["special"])
-    full, found = encoder(*texts, False).sparse, encoder(*texts, True).sparse
+    full, found = encoder(Texts(*texts), False).sparse, encoder(Texts(*texts), True).sparse
     own = torch.zeros_like(full, dtype=torch.bool)
     for row, (ids, valid, special) in enumerate(zip(*texts, strict=True)):
         for token, real, apart in zip(ids, valid, special, strict=True):

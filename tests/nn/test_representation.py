@@ -13,7 +13,7 @@ from torch import Tensor
 from dupmae.nn.backbone import Backbone
 from dupmae.nn.contrastive import ContrastiveObjective, best_scales, contrastive_terms, info_nce, loss_weights
 from dupmae.nn.gradient_cache import by_length
-from dupmae.nn.representation import HybridEncoder, Texts, Vectors
+from dupmae.nn.representation import Counts, HybridEncoder, Texts, Vectors
 from dupmae.settings import Representation
 from tests.reference import representation as reference
 from tests.reference.objectives import Model
@@ -36,7 +36,7 @@ def built(family: str = "bert", dtype: torch.dtype = torch.float64, **settings: 
 
 def encode(encoder: HybridEncoder, lengths: list[int], seed: int, family: str = "bert") -> Vectors:
     batch = random_batch(family, lengths, seed)
-    return encoder(batch["input_ids"], batch["valid"], batch["special"])
+    return encoder(Texts(batch["input_ids"], batch["valid"], batch["special"]))
 
 
 def reference_vectors(
@@ -128,7 +128,7 @@ def test_passages_keep_their_largest_terms() -> None:
 def test_text_without_ordinary_tokens_is_read_at_cls() -> None:
     encoder = built()
     batch = random_batch("bert", [5, 2], 0)
-    vectors = encoder(batch["input_ids"], batch["valid"], batch["special"])
+    vectors = encoder(Texts(batch["input_ids"], batch["valid"], batch["special"]))
     model = Model(encoder.backbone.lm)
     mu = model.logits(model.states(batch["input_ids"][1, :2].tolist())[0])
     maxima = encoder.maxima(Texts(batch["input_ids"], batch["valid"], batch["special"]))
@@ -141,12 +141,12 @@ def test_groups_by_length_change_nothing() -> None:
     encoder = built()
     batch = random_batch("bert", [9, 3, 12, 5, 9], 0)
     texts = Texts(batch["input_ids"], batch["valid"], batch["special"])
-    whole = encoder(*texts)
+    whole = encoder(texts)
     for count in (1, 2, 4, 9):
         groups, back = by_length(texts, count)
         assert len(groups) == min(count, 5 if count == 9 else 3 if count == 4 else count)
         for part in ("dense", "sparse"):
-            found = torch.cat([getattr(encoder(*group), part) for group in groups])
+            found = torch.cat([getattr(encoder(group), part) for group in groups])
             torch.testing.assert_close(found if back is None else found[back], getattr(whole, part), **CLOSE)
 
 
@@ -275,12 +275,12 @@ def test_untied_towers_part_ways() -> None:
     with torch.no_grad():
         for parameter in encoder.query_backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    asked, found = encoder(*given, queries=True), encoder(*given)
+    asked, found = encoder(Texts(*given), queries=True), encoder(Texts(*given))
     swapped = HybridEncoder(encoder.query_backbone, encoder.settings).double()
     swapped.load_state_dict(encoder.own_state(), strict=False)
     for part in ("dense", "sparse"):
         assert not getattr(asked, part).equal(getattr(found, part))
-        torch.testing.assert_close(getattr(asked, part), getattr(swapped(*given), part), **CLOSE)
+        torch.testing.assert_close(getattr(asked, part), getattr(swapped(Texts(*given)), part), **CLOSE)
     assert not any("backbone" in name for name in encoder.own_state())
 
 
@@ -296,3 +296,47 @@ def test_best_scales_beat_their_neighbours() -> None:
     a, b = best_scales(dense, sparse, targets, ignored)
     assert loss(a, b) < min(loss(1, 1), loss(a * 4, b), loss(a, b * 4), loss(a / 4, b), loss(a, b / 4))
     assert best_scales(dense, None, targets, ignored)[1] == 1.0
+
+
+def with_counts(lengths: list[int]) -> Texts:
+    """A batch whose whole texts are longer than what the encoder reads."""
+    batch = random_batch("bert", lengths, 3)
+    ids = batch["input_ids"]
+    terms = torch.stack([row.unique()[:3] if len(row.unique()) >= 3 else row[:3] for row in ids])
+    times = torch.tensor([[2.0, 1.0, 5.0], [1.0, 1.0, 0.0]])[: len(ids)].double()
+    return Texts(ids, batch["valid"], batch["special"], Counts(terms, times, torch.tensor([30.0, 12.0]).double()))
+
+
+def test_what_is_counted_is_added_to_what_is_predicted() -> None:
+    encoder = built(query_terms="input", top_k=50)
+    encoder.mean_length.fill_(20.0)
+    texts = with_counts([6, 5])
+    assert texts.counts is not None
+    both, predicted = encoder(texts).sparse, encoder(texts._replace(counts=None)).sparse
+    expected = torch.zeros_like(predicted)
+    for row, (terms, times, length) in enumerate(zip(*texts.counts, strict=True)):
+        for term, count in zip(terms, times, strict=True):
+            share = count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / 20))
+            expected[row, term] += share * encoder.lexical_weight * encoder.term_weights[term].clamp(min=0)
+    torch.testing.assert_close(both - predicted, expected, rtol=1e-6, atol=1e-6)
+    # Queries never count.
+    assert encoder(texts, True).sparse.equal(encoder(texts._replace(counts=None), True).sparse)
+
+
+@pytest.mark.parametrize("kind", ["bow", "hybrid"])
+def test_the_terms_that_are_wanted_are_those_of_all(kind: str) -> None:
+    """Training scores the queries' terms alone: values and gradients are those of the whole vectors."""
+    encoder = built(kind=kind, query_terms="input", top_k=10_000)
+    passages, queries = with_counts([6, 5]), Texts(*list(with_counts([4, 6]))[:3])
+    terms = queries.ids[queries.valid & ~queries.special].unique()
+    found = []
+    for wanted in (None, terms):
+        encoder.zero_grad()
+        asked, answers = encoder(queries, True, wanted), encoder(passages, False, wanted)
+        scores = sum(share for share in encoder.scores(asked, answers) if share is not None)
+        scores.square().sum().backward()
+        found.append((scores.detach(), {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], rtol=1e-6, atol=1e-8)

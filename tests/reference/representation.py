@@ -35,6 +35,16 @@ def activated(mu: Tensor, *, threshold: Tensor, weights: Tensor, logarithm: bool
     return torch.stack(terms)
 
 
+def counted(ids: Sequence[int], weights: Tensor, *, factor: Tensor, mean_length: float) -> Tensor:
+    """Term by term what a whole passage's own words count: BM25's saturation (k1 1.2, b .75) x factor x weight."""
+    values = torch.zeros_like(weights)
+    for term in set(ids):
+        times = sum(other == term for other in ids)
+        share = times * 2.2 / (times + 1.2 * (0.25 + 0.75 * len(ids) / mean_length))
+        values[term] = share * factor * weights[term]
+    return values
+
+
 def largest(values: Tensor, k: int) -> set[int]:
     """Indices of the k largest entries."""
     order = sorted(range(len(values)), key=lambda term: (-values[term].item(), term))

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from dupmae.errors import DupmaeError
+from dupmae.nn.representation import Texts
 from dupmae.retriever.model import Retriever
 from dupmae.settings import Representation, RetrieverSettings
 from dupmae.shards.tokenizers import load_tokenizer
@@ -64,7 +65,7 @@ def test_a_left_sided_tokenizer_is_trained_as_it_is_used(folder: Path, tmp_path:
     assert item["query_valid"][:, 0].all()
     with torch.no_grad():
         texts = (item["query_ids"], item["query_valid"], item["query_special"])
-        trained = aside.encoder(*texts, queries=True).dense
+        trained = aside.encoder(Texts(*texts), queries=True).dense
     rows = [TEXTS.index(data.queries[query]) for query in steps._queries(0)]
     used = aside.encode_queries([TEXTS[row] for row in rows]).dense
     np.testing.assert_allclose(trained, used, atol=1e-4)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dupmae.errors import DupmaeError
 from dupmae.files import write_text
+from dupmae.nn.representation import Texts
 from dupmae.retriever.model import Retriever
 from dupmae.settings import RetrieverSettings
 from tests.reference import representation as reference
@@ -42,11 +43,14 @@ def built(folder: Path, **representation: Any) -> Retriever:
         encoder = retriever.encoder
         encoder.term_weights.add_(torch.rand_like(encoder.term_weights))
         encoder.threshold.fill_(0.2)
+        encoder.mean_length.fill_(9.0)
         encoder.log_scales.copy_(torch.tensor([0.3, -0.5]))
     return retriever
 
 
-def vectors_of(retriever: Retriever, text: str, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+def vectors_of(
+    retriever: Retriever, text: str, limit: int, *, passage: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Dense and sparse vector from the loops, part weights and top-k not yet applied."""
     encoder, model = retriever.encoder, Model(retriever.encoder.backbone.lm)
     ids = retriever.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
@@ -55,7 +59,11 @@ def vectors_of(retriever: Retriever, text: str, limit: int) -> tuple[torch.Tenso
         dense = reference.matrix_vector(encoder.projection.weight, states[0])
         mu = reference.maxima([model.logits(state) for state in states[1:-1]])
         threshold, weights = encoder.threshold, encoder.term_weights
-        return dense, reference.activated(mu, threshold=threshold, weights=weights, logarithm=True)
+        sparse = reference.activated(mu, threshold=threshold, weights=weights, logarithm=True)
+        if passage and encoder.has_counts:
+            whole = retriever.tokenizer(text, add_special_tokens=False)["input_ids"]
+            sparse = sparse + reference.counted(whole, weights, factor=encoder.lexical_weight, mean_length=9.0)
+        return dense, sparse
 
 
 def test_vectors_and_scores_equal_the_loops(folder: Path) -> None:
@@ -64,7 +72,7 @@ def test_vectors_and_scores_equal_the_loops(folder: Path) -> None:
     scores = retriever.score(queries, passages)
     a, b = retriever.encoder.log_scales.detach().exp().tolist()
     left = [vectors_of(retriever, text, 32) for text in TEXTS[:4]]
-    right = [vectors_of(retriever, text, 24) for text in TEXTS]
+    right = [vectors_of(retriever, text, 24, passage=True) for text in TEXTS]
     for row, (dense, sparse) in enumerate(left):
         np.testing.assert_allclose(queries.dense[row], a * dense.numpy(), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(queries.sparse[[row]].toarray()[0], b * sparse.numpy(), rtol=1e-4, atol=1e-5)
@@ -76,11 +84,11 @@ def test_vectors_and_scores_equal_the_loops(folder: Path) -> None:
 
 
 def test_scores_equal_those_of_training(folder: Path) -> None:
-    retriever = built(folder)
+    retriever = built(folder, lexical="none")
     given = retriever.tokenizer(TEXTS, truncation=True, max_length=24, padding=True, return_tensors="pt")
     special = torch.isin(given["input_ids"], torch.tensor(retriever.tokenizer.all_special_ids))
     with torch.no_grad():
-        vectors = retriever.encoder(given["input_ids"], given["attention_mask"].bool(), special)
+        vectors = retriever.encoder(Texts(given["input_ids"], given["attention_mask"].bool(), special))
         dense, sparse = retriever.encoder.scores(vectors, vectors)
     assert dense is not None
     assert sparse is not None

@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer, SparseEncoder
 
 from dupmae.nn.backbone import Backbone
-from dupmae.nn.representation import HybridEncoder
+from dupmae.nn.representation import HybridEncoder, Texts
 from dupmae.retriever.model import Retriever
 from dupmae.retriever.sentence_transformers import differences
 from dupmae.settings import RetrieverSettings
@@ -33,7 +33,8 @@ def saved(model: Path, folder: Path, *, weights: bool = True, **representation: 
     torch.manual_seed(0)
     settings = RetrieverSettings.model_validate(
         {
-            "representation": {"dimensions": 8, "top_k": 12, **representation},
+            # No stock module counts words.
+            "representation": {"dimensions": 8, "top_k": 12, "lexical": "none", **representation},
             "query_length": 9,
             "passage_length": 24,
             "query_prefix": "ask: ",
@@ -150,7 +151,8 @@ def test_the_threshold_goes_into_the_bias_of_every_family(kind: str) -> None:
         folded = _threshold_in_bias(encoder)
         ids = torch.randint(5, 50, (3, 7))
         valid, special = torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-        before, after = encoder(ids, valid, special).sparse, folded(ids, valid, special).sparse
+        texts = Texts(ids, valid, special)
+        before, after = encoder(texts).sparse, folded(texts).sparse
     assert folded.threshold == 0
     assert encoder.threshold.item() == pytest.approx(0.3)
     torch.testing.assert_close(before, after)

@@ -69,10 +69,9 @@ def test_a_folder_of_plain_text_to_an_index(start: Path, tmp_path: Path, capsys:
     assert {hit["id"] for hit in found} == {str(number) for number in range(1, 13)}
 
 
-def test_the_dense_part_is_read_as_the_encoder_was_trained() -> None:
-    by_name = {stage.name: stage for stage in stages_of(load(Chain, RECIPE, ["values.pooling=cls"]), RECIPE)}
+def test_the_dense_part_is_left_to_the_encoder() -> None:
+    by_name = {stage.name: stage for stage in stages_of(load(Chain, RECIPE, []), RECIPE)}
     assert "evaluate" not in by_name
     tuned = by_name["finetune"].settings
     assert isinstance(tuned, Finetune)
-    assert tuned.representation.pooling == "cls"
-    assert (tuned.representation.dimensions, tuned.representation.normalize) == (384, True)
+    assert (tuned.representation.pooling, tuned.representation.normalize) == ("auto", None)

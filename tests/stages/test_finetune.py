@@ -18,7 +18,7 @@ from dupmae.files import write_text
 from dupmae.retriever.model import Retriever
 from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.stages.finetune import finetune
-from dupmae.training.calibration import best_ratio, idf_weights, weigh_parts
+from dupmae.training.calibration import best_ratio, weigh_parts
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from tests.reference.tiny import tiny_folder
 from tests.training.tuning import TEXTS, settings, write_beir, write_pairs
@@ -164,18 +164,6 @@ def test_same_seed_same_losses_and_weights(pairs: Path, model: Path, tmp_path: P
     for name in ("model.safetensors", "representation.safetensors"):
         first, second = (load_file(run.retriever / name) for run in runs[:2])
         assert all(first[key].equal(second[key]) for key in first)
-
-
-def test_idf_weights(model: Path) -> None:
-    tokenizer = load_tokenizer(model)
-    data = PairData(["the parser", "the index", "the file the"], [], [], [])
-    weights = idf_weights(data, tokenizer, len(tokenizer)).double().numpy()
-    counts = np.zeros(len(tokenizer))
-    for text in data.passages:
-        for token in set(tokenizer(text, add_special_tokens=False)["input_ids"]):
-            counts[token] += 1
-    expected = np.sqrt(np.log(1 + (3 - counts + 0.5) / (counts + 0.5)))
-    np.testing.assert_allclose(weights, expected / expected[counts > 0].mean(), rtol=1e-6)
 
 
 def test_a_budget_is_needed(pairs: Path, model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dupmae.nn.precision import LowPrecision
-from dupmae.nn.representation import HybridEncoder, Texts, Vectors
+from dupmae.nn.representation import Counts, HybridEncoder, Texts, Vectors
 
 # Passages of like length are encoded together, so that short ones carry little padding.
 LENGTH_GROUPS = 4
@@ -40,19 +40,22 @@ class GroupEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, groups: Sequence[Texts], queries: Sequence[bool], sums: Sequence[bool]) -> list[Side]:
+    def forward(
+        self, groups: Sequence[Texts], queries: Sequence[bool], sums: Sequence[bool], terms: Tensor | None
+    ) -> list[Side]:
         """The side of every group.
 
         Args:
             queries: whether a group has queries, by group.
             sums: whether the sums of its vocabulary part are wanted, by group.
+            terms: int64 [T], the vocabulary entries that are wanted; None: all, and passages are cut to their top-k.
         """
-        return [self._one(*given) for given in zip(groups, queries, sums, strict=True)]
+        return [self._one(*given, terms) for given in zip(groups, queries, sums, strict=True)]
 
-    def _one(self, texts: Texts, queries: bool, sums: bool) -> Side:
-        vectors = self.encoder(*texts, queries)
+    def _one(self, texts: Texts, queries: bool, sums: bool, terms: Tensor | None) -> Side:
+        vectors = self.encoder(texts, queries, terms)
         total = vectors.sparse.sum(0) if sums else None
-        return Side(vectors if queries else self.encoder.cut(vectors), total)
+        return Side(vectors if queries or terms is not None else self.encoder.cut(vectors), total)
 
 
 class PairEncoder(nn.Module):
@@ -76,22 +79,22 @@ class PairEncoder(nn.Module):
         return found
 
     def forward(self, item: dict[str, Tensor]) -> tuple[Side, Side]:
-        """Queries and passages of a batch with `query_*` and `passage_*` ids, valid and special."""
+        """Queries and passages of a batch with `query_*` and `passage_*` ids, valid and special; `terms` if wanted."""
         settings = self.encoder.settings
         asked, back_asked = self._split(texts_of(item, "query"), 1)
         found, back_found = self._split(texts_of(item, "passage"), LENGTH_GROUPS)
         queries = [True] * len(asked) + [False] * len(found)
         sums = [bool(settings.query_flops if is_query else settings.passage_flops) for is_query in queries]
-        groups = [*asked, *found]
+        groups, terms = [*asked, *found], item.get("terms")
         if self.chunk_size is None:
-            sides = self.groups(groups, queries, sums)
+            sides = self.groups(groups, queries, sums, terms)
         else:
             chunks = zip(groups, queries, sums, strict=True)
-            sides = [checkpoint(self._chunk, *texts, *how, use_reentrant=False) for texts, *how in chunks]
+            sides = [checkpoint(self._chunk, *chunk, terms, use_reentrant=False) for chunk in chunks]
         return _together(sides[: len(asked)], back_asked), _together(sides[len(asked) :], back_found)
 
-    def _chunk(self, ids: Tensor, valid: Tensor, special: Tensor, queries: bool, sums: bool) -> Side:
-        side: Side = self.groups([Texts(ids, valid, special)], [queries], [sums])[0]
+    def _chunk(self, texts: Texts, queries: bool, sums: bool, terms: Tensor | None) -> Side:
+        side: Side = self.groups([texts], [queries], [sums], terms)[0]
         return side
 
     def _split(self, texts: Texts, groups: int) -> tuple[list[Texts], Tensor | None]:
@@ -103,7 +106,10 @@ class PairEncoder(nn.Module):
 
 def texts_of(item: dict[str, Tensor], name: str) -> Texts:
     """The texts of one side of a batch."""
-    return Texts(item[f"{name}_ids"], item[f"{name}_valid"], item[f"{name}_special"])
+    counts = None
+    if f"{name}_terms" in item:
+        counts = Counts(item[f"{name}_terms"], item[f"{name}_times"], item[f"{name}_lengths"])
+    return Texts(item[f"{name}_ids"], item[f"{name}_valid"], item[f"{name}_special"], counts)
 
 
 def by_length(texts: Texts, groups: int) -> tuple[list[Texts], Tensor | None]:
@@ -116,11 +122,7 @@ def by_length(texts: Texts, groups: int) -> tuple[list[Texts], Tensor | None]:
         return [texts], None
     lengths = texts.valid.sum(1)
     order = lengths.argsort(stable=True)
-    made = []
-    for rows in order.chunk(groups):
-        width = int(lengths[rows].max())
-        made.append(Texts(*(part[rows, :width] for part in texts)))
-    return made, order.argsort()
+    return [texts.rows(rows) for rows in order.chunk(groups)], order.argsort()
 
 
 def _together(sides: Sequence[Side], back: Tensor | None) -> Side:

@@ -1,12 +1,17 @@
-"""The vectors of a text: a dense one from [CLS] and one over the vocabulary from the ordinary tokens.
+"""The vectors of a text: a dense one from [CLS] or the mean, and one over the vocabulary from the ordinary tokens.
 
-score(q, p) = a * dense_q . dense_p + b * sum over the passage's top-k of sparse_q[v] sparse_p[v]
-(DupMAE, equations 10 to 12, with part weights a and b). `cls` and `bow` keep one of the terms; `aggregated` folds the
-vocabulary vector to a fixed width, so that both terms are one product of dense vectors.
+The score of a query and a passage is one inner product in R^(d' + |V|) (DupMAE, equations 10 to 12):
+
+    score(q, p) = a dense(q) . dense(p) + b sum over v of sparse(q)[v] sparse(p)[v]
+
+with part weights a and b. A passage's entry at one of its own words is what the head predicts plus what is counted
+(docs/method.md). `cls` and `bow` keep one of the terms; `aggregated` folds the vocabulary vector to a fixed width, so
+that both terms are one product of dense vectors.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -18,13 +23,40 @@ from dupmae.nn.topk_scores import topk_scores
 from dupmae.nn.vocabulary import text_maxima
 from dupmae.settings import Representation
 
+# BM25's constants: how soon a word's count saturates, and how much a passage's length matters (Robertson and Zaragoza
+# 2009, section 3.5).
+K1, B = 1.2, 0.75
+# What is counted, to what is predicted: anything from 1 to 3 is as good on dev queries.
+LEXICAL_START = 2.0
+
+
+class Counts(NamedTuple):
+    """How often the words of whole texts stand in them, also of those past the encoder's limit.
+
+    Attributes:
+        terms: int64 [B, C], distinct tokens of each text; rows are filled up with any token.
+        times: float32 [B, C], how often each stands there; 0 where the row is filled up.
+        lengths: float32 [B], ordinary tokens of each text.
+    """
+
+    terms: Tensor
+    times: Tensor
+    lengths: Tensor
+
 
 class Texts(NamedTuple):
-    """A padded batch of texts: `ids` int64, `valid` and `special` bool, all [B, L]."""
+    """A padded batch of texts: `ids` int64, `valid` and `special` bool, all [B, L]; `counts` of passages."""
 
     ids: Tensor
     valid: Tensor
     special: Tensor
+    counts: Counts | None = None
+
+    def rows(self, rows: Tensor) -> Texts:
+        """Some of the texts, as wide as the longest of them."""
+        width = int(self.valid[rows].sum(1).max())
+        counts = None if self.counts is None else Counts(*(part[rows] for part in self.counts))
+        return Texts(self.ids[rows, :width], self.valid[rows, :width], self.special[rows, :width], counts)
 
 
 class Vectors(NamedTuple):
@@ -32,7 +64,8 @@ class Vectors(NamedTuple):
 
     Attributes:
         dense: [B, d'].
-        sparse: [B, |V|], or [B, D] when it is folded; with `terms` the values at these entries only, [B, k].
+        sparse: [B, |V|]; [B, D] when it is folded; [B, T] at the terms that were asked for alone; with `terms` the
+            values at these entries, [B, k].
         terms: int64 [B, k] where the vocabulary part is cut to its k largest entries.
     """
 
@@ -45,17 +78,21 @@ class HybridEncoder(nn.Module):
     """A backbone with the parameters that turn its states into the vectors.
 
     Parameters beside the backbone's: `projection` [d', d] (W_cls); `term_weights` [|V|], each entry's factor on
-    both sides; `threshold`, taken from mu before the non-linearity; `log_scales` [2], the logarithms of a and b.
+    both sides; `threshold`, taken from mu before the non-linearity; `log_scales` [2], the logarithms of a and b;
+    `lexical_weight`, the factor of what is counted; and the buffer `mean_length`, ordinary tokens of a mean passage.
     With untied towers queries go through `query_backbone`, and both towers share these parameters.
     """
 
     def __init__(self, backbone: Backbone, settings: Representation, query_backbone: Backbone | None = None) -> None:
         super().__init__()
+        self.mean_length: Tensor
         self.backbone, self.query_backbone = backbone, query_backbone
-        self.settings = settings
+        self.settings = settings.closed()
         self.projection = nn.Linear(backbone.width, settings.dimensions, bias=False)
         self.term_weights = nn.Parameter(torch.ones(backbone.output.weight.shape[0]))
         self.threshold = nn.Parameter(torch.zeros(()))
+        self.lexical_weight = nn.Parameter(torch.tensor(LEXICAL_START), requires_grad=self.has_counts)
+        self.register_buffer("mean_length", torch.ones(()))
         self.log_scales = nn.Parameter(torch.tensor(settings.part_weights or [1.0, 1.0]).log())
         self.log_scales.requires_grad_(settings.part_weights is None)
         if settings.dimensions == backbone.width:
@@ -74,6 +111,17 @@ class HybridEncoder(nn.Module):
         return self.settings.kind != "cls"
 
     @property
+    def has_counts(self) -> bool:
+        """Whether a passage's own words are counted."""
+        return self.has_sparse and self.settings.lexical == "bm25"
+
+    @property
+    def scores_query_terms_only(self) -> bool:
+        """Whether a score depends on passages' entries at the query's own tokens alone."""
+        shape = self.settings
+        return shape.kind in ("bow", "hybrid") and shape.query_terms == "input" and not shape.passage_flops
+
+    @property
     def searched_width(self) -> int:
         """Width of the dense vectors that are searched; 0 when there are none."""
         folded = self.settings.aggregated_dimensions if self.settings.kind == "aggregated" else 0
@@ -81,22 +129,40 @@ class HybridEncoder(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that no pre-training has seen."""
-        return [*self.projection.parameters(), self.term_weights, self.threshold, self.log_scales]
+        own = [self.term_weights, self.threshold, self.lexical_weight, self.log_scales]
+        return [*self.projection.parameters(), *own]
 
     def own_state(self) -> dict[str, Tensor]:
         """Parameters beside the backbones', by name."""
         return {name: value for name, value in self.state_dict().items() if "backbone." not in name}
 
-    def forward(self, input_ids: Tensor, valid: Tensor, special: Tensor, queries: bool = False) -> Vectors:
-        """Encode unmasked text; ids int64, valid and special bool, all [B, L]."""
+    def lowered(self, dtype: torch.dtype) -> HybridEncoder:
+        """A copy for inference whose networks are in `dtype`; weights of terms and parts stay in float32."""
+        lowered = copy.deepcopy(self).eval()
+        for network in (lowered.backbone, lowered.query_backbone, lowered.projection):
+            if network is not None:
+                network.to(dtype)
+        return lowered
+
+    def forward(self, texts: Texts, queries: bool = False, terms: Tensor | None = None) -> Vectors:
+        """Encode unmasked text.
+
+        Args:
+            queries: whether the texts are queries; else they are passages.
+            terms: int64 [T], distinct: the vocabulary entries that are wanted; None: all.
+        """
         backbone = self._tower(queries)
-        hidden = backbone.hidden(input_ids, valid)
-        dense = self._dense(hidden, valid) if self.has_dense else None
+        hidden = backbone.hidden(texts.ids, texts.valid)
+        dense = self._dense(hidden, texts.valid) if self.has_dense else None
         sparse = None
         if self.has_sparse and queries and self.settings.query_terms == "input":
-            sparse = self._own_terms(backbone, hidden, input_ids, valid & ~special)
+            sparse = self._input_terms(backbone, hidden, texts, terms)
         elif self.has_sparse:
-            sparse = self.activate(text_maxima(backbone, hidden, valid & ~special), self.term_weights)
+            kept = texts.valid & ~texts.special
+            weights = self.term_weights if terms is None else self.term_weights[terms]
+            sparse = self.activate(text_maxima(backbone, hidden, kept, terms), weights)
+            if not queries and self.has_counts and texts.counts is not None:
+                sparse = self._counted(sparse, texts.counts, terms)
         if sparse is not None and self.settings.kind == "aggregated":
             sparse = fold(sparse, self.settings.aggregated_dimensions)
         return Vectors(dense, sparse)
@@ -122,22 +188,47 @@ class HybridEncoder(nn.Module):
             positive = torch.log1p(positive)
         return positive * term_weights.clamp(min=0)
 
-    def _own_terms(self, backbone: Backbone, hidden: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
-        """The vocabulary part at each text's own tokens, 0 elsewhere, [B, |V|]; `kept`, bool [B, L]: which count.
+    def _input_terms(self, backbone: Backbone, hidden: Tensor, texts: Texts, terms: Tensor | None) -> Tensor:
+        """The vocabulary part at each text's own tokens, 0 elsewhere, [B, |V|], or [B, T] at `terms`.
 
         A query has a dozen of |V| terms: only their logits are computed.
         """
-        output = backbone.output
+        output, ids, kept = backbone.output, texts.ids, texts.valid & ~texts.special
         states, weight = backbone.transform(hidden), output.weight[ids]
         # Of each text [L, L]: position by term.
         logits = (states @ weight.mT).to(torch.promote_types(states.dtype, torch.float32))
         maxima = logits.masked_fill(~kept[:, :, None], float("-inf")).amax(1) + output.bias[ids]
         # A term that stands in a text twice has the same maximum twice, and counts once.
         again = ((ids[:, :, None] == ids[:, None, :]) & kept[:, None, :]).tril(-1).any(2)
-        rows, places = (kept & ~again).nonzero(as_tuple=True)
-        terms = ids[rows, places]
-        values = self.activate(maxima[rows, places], self.term_weights[terms])
-        return values.new_zeros(len(ids), len(self.term_weights)).index_put((rows, terms), values)
+        rows, positions = (kept & ~again).nonzero(as_tuple=True)
+        own = ids[rows, positions]
+        values = self.activate(maxima[rows, positions], self.term_weights[own])
+        columns = self._columns(own, terms)
+        wanted = columns >= 0
+        width = len(self.term_weights) if terms is None else len(terms)
+        return values.new_zeros(len(ids), width).index_put((rows[wanted], columns[wanted]), values[wanted])
+
+    def _counted(self, sparse: Tensor, counts: Counts, terms: Tensor | None) -> Tensor:
+        """Passages' entries [B, |V|] or [B, T] with what is counted at their own words (docs/method.md).
+
+        lexical_weight x tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length)) x term weight: BM25's saturation,
+        its idf in the term weights of both sides.
+        """
+        times, relative = counts.times, counts.lengths[:, None] / self.mean_length
+        saturation = times * (K1 + 1) / (times + K1 * (1 - B + B * relative))
+        weights = self.lexical_weight.clamp(min=0) * self.term_weights[counts.terms].clamp(min=0)
+        columns = self._columns(counts.terms, terms)
+        rows, places = ((columns >= 0) & (times > 0)).nonzero(as_tuple=True)
+        values = (saturation * weights)[rows, places].to(sparse.dtype)
+        return sparse.index_put((rows, columns[rows, places]), values, accumulate=True)
+
+    def _columns(self, tokens: Tensor, terms: Tensor | None) -> Tensor:
+        """Where tokens stand among the terms that are wanted; -1: nowhere."""
+        if terms is None:
+            return tokens
+        columns = tokens.new_full((len(self.term_weights),), -1)
+        columns[terms] = torch.arange(len(terms), device=terms.device)
+        return columns[tokens]
 
     def cut(self, passages: Vectors) -> Vectors:
         """Passages with the k largest entries of their vocabulary part (DupMAE, section 3.3); a folded one is kept."""

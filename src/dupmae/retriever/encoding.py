@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from dupmae import console
 from dupmae.memory import trim
-from dupmae.nn.representation import HybridEncoder
+from dupmae.nn.representation import Counts, HybridEncoder, Texts
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.shards.batches import Indices, budget_batches
 from dupmae.shards.tokenise import Tokenisation, Tokens, portions
@@ -61,7 +60,7 @@ class Worker:
         self, encoder: HybridEncoder, device: torch.device, dtype: torch.dtype, special: Tensor, pad: int
     ) -> None:
         self.device, self._pad = device, pad
-        self._encoder = copy.deepcopy(encoder).to(device=device, dtype=dtype).eval()
+        self._encoder = encoder.lowered(dtype).to(device)
         self._special = torch.zeros(len(encoder.term_weights), dtype=torch.bool)
         self._special[special] = True
         self._special = self._special.to(device)
@@ -79,7 +78,11 @@ class Worker:
             if number % BATCHES_BETWEEN_TRIMS == 0:
                 trim()
             ids, valid = (part.to(self.device, non_blocking=True) for part in tokens.padded(rows, self._pad))
-            found = self._encoder(ids, valid, self._special[ids], queries)
+            counts = None
+            if tokens.counts is not None:
+                counts = Counts(*(torch.from_numpy(part).to(self.device) for part in tokens.counts.rows(rows)))
+            texts = Texts(ids, valid, self._special[ids], counts)
+            found = self._encoder(texts, queries)
             vectors = self._encoder.searched(found, self._scales if queries else (1.0, 1.0))
             sparse = torch.zeros(len(rows), 0, device=self.device) if vectors.sparse is None else vectors.sparse
             done.append(_Batch(vectors.dense, *_entries(sparse, keep)))
@@ -110,6 +113,7 @@ def encode(
     vocabulary: int,
     keep: int | None,
     queries: bool,
+    counts: bool = False,
     batch_tokens: int | None = None,
     bar: console.Bar | None = None,
 ) -> Iterator[Encoded]:
@@ -122,11 +126,12 @@ def encode(
         vocabulary: |V|.
         keep: entries of the vocabulary part that a text keeps; None: all.
         queries: whether the part weights are multiplied in.
+        counts: whether the tokens of the whole texts are counted.
         batch_tokens: tokens of a batch, padding included; None: `BATCH_TOKENS` of the device.
     """
     size = batch_tokens or BATCH_TOKENS[workers[0].device.type]
     blocks = portions(texts, BLOCK_CHARACTERS, BLOCK)
-    tokenised = partial(tokenise, limit=limit, prefix=prefix)
+    tokenised = partial(tokenise, limit=limit, prefix=prefix, counts=counts)
     for tokens in _mapped(tokenised, blocks, ahead=workers[0].device.type != "cpu"):
         order = np.argsort(tokens.lengths, kind="stable")
         batches = budget_batches(tokens.lengths, size, order)

@@ -28,6 +28,7 @@ from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.backbones import open_backbone, resolve_dtype, silent_library
 from dupmae.retriever.card import CARD_FILE, model_card
 from dupmae.retriever.encoding import Worker, devices, encode
+from dupmae.retriever.pooling import as_tuned
 from dupmae.retriever.sentence_transformers import write_modules
 from dupmae.retriever.vectors import Encoded, Sparse
 from dupmae.settings import Representation, RetrieverSettings
@@ -61,7 +62,8 @@ class Retriever:
         *,
         dtype: Literal["auto", "bf16", "fp32"] = "auto",
     ) -> None:
-        self.encoder, self.tokenizer, self.settings = encoder.eval(), tokenizer, settings
+        self.encoder, self.tokenizer = encoder.eval(), tokenizer
+        self.settings = settings.model_copy(update={"representation": encoder.settings})
         self.dtype = dtype
         self.folder: Path | None = None
         self._workers: list[Worker] | None = None
@@ -75,12 +77,16 @@ class Retriever:
 
         Args:
             model: a folder, a name of the hub, or `minilm`.
+            settings: None: the encoder's own vectors, at their own width; pooling and scaling that are left open are
+                those that the encoder was tuned with.
 
         Raises:
             DupmaeError: for a model that cannot be opened, and settings that do not fit it.
         """
-        settings = RetrieverSettings() if settings is None else settings
         backbone, _ = open_backbone(model)
+        if settings is None:
+            settings = RetrieverSettings(representation=Representation(kind="cls", dimensions=backbone.width))
+        settings = settings.model_copy(update={"representation": as_tuned(settings.representation, model)})
         queries = copy.deepcopy(backbone) if settings.representation.tied is False else None
         encoder = HybridEncoder(backbone, settings.representation, queries)
         return cls(encoder, load_tokenizer(model), settings, dtype=dtype)
@@ -217,6 +223,7 @@ class Retriever:
                 vocabulary=self.vocabulary,
                 keep=None if queries else self.representation.top_k,
                 queries=queries,
+                counts=not queries and self.encoder.has_counts,
                 batch_tokens=batch_tokens,
                 bar=bar,
             )

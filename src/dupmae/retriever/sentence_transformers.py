@@ -166,6 +166,12 @@ def _sparse_differences(encoder: HybridEncoder, settings: RetrieverSettings) -> 
         )
     if (threshold := encoder.threshold.item()) != 0:
         told.append(f"{threshold:.6g} is taken from the logits first: the head has no bias to hold it.")
+    if encoder.has_counts:
+        told.append(
+            "A passage's own words count by how often they stand in the whole passage (BM25's saturation, "
+            f"times {encoder.lexical_weight.clamp(min=0).item():.6g}): no stock module counts, so their sparse vectors "
+            "lack that share of the score."
+        )
     if settings.representation.query_terms == "input":
         told.append("A query keeps the entries of its own tokens alone; the modules keep others, too.")
     if settings.representation.kind != "aggregated":

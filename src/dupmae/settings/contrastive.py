@@ -41,8 +41,10 @@ class ContrastiveOptions(Settings):
     passage_length: int = Field(128, ge=4, description="tokens of a passage, specials included", json_schema_extra=SAME)
     query_prefix: str = Field("", description="put in front of every query", json_schema_extra=SAME)
     passage_prefix: str = Field("", description="put in front of every passage and its title", json_schema_extra=SAME)
-    pooling: Literal["cls", "mean"] = Field(
-        "cls", description="the encoder's state that is a text's vector", json_schema_extra=SAME
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        "auto",
+        description="the encoder's state that is a text's vector; auto: as the start was tuned, else [CLS]",
+        json_schema_extra=SAME,
     )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine", description="score of two vectors, over the temperature", json_schema_extra=SAME

@@ -27,8 +27,15 @@ class Representation(Settings):
     )
     aggregated_dimensions: int = Field(640, ge=1, description="width that aggregated folds the vocabulary part to")
     activation: Literal["log1p_relu", "relu"] = Field("log1p_relu", description="non-linearity before the top-k")
-    pooling: Literal["cls", "mean"] = Field("cls", description="what the dense part is read from")
-    normalize: bool = Field(False, description="scale the dense part to unit length")
+    lexical: Literal["bm25", "none"] = Field(
+        "bm25", description="bm25: a passage's own words count by how often they stand in it; none: maxima alone"
+    )
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        "auto", description="what the dense part is read from; auto: as the start was tuned to be, else [CLS]"
+    )
+    normalize: bool | None = Field(
+        None, description="scale the dense part to unit length; none: as the start does, else false"
+    )
     term_weights: Literal["idf", "none"] = Field(
         "idf", description="learned per-term weights started at the corpus idf, or none as in the paper"
     )
@@ -39,6 +46,11 @@ class Representation(Settings):
     query_flops: float = Field(0.0, ge=0, description="weight of the queries' FLOPS regulariser (fewer active terms)")
     passage_flops: float = Field(0.0, ge=0, description="weight of the passages' FLOPS regulariser")
     tied: bool = Field(True, description="true: one encoder for queries and passages; false: one each")
+
+    def closed(self) -> Representation:
+        """What is left open as for a start that says nothing of its vectors: [CLS], not scaled."""
+        pooling = "cls" if self.pooling == "auto" else self.pooling
+        return self.model_copy(update={"pooling": pooling, "normalize": bool(self.normalize)})
 
     @model_validator(mode="after")
     def _possible(self) -> Representation:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dupmae.corpus.lines import encodable
 from dupmae.errors import DupmaeError
+from dupmae.shards.counts import TokenCounts, count_tokens
 
 # The library holds some hundred bytes for each token of the texts of a call, however few tokens are kept of them.
 CALL_CHARACTERS = 1 << 24
@@ -31,10 +32,12 @@ class Tokens:
     Attributes:
         ids: int64 [T].
         lengths: tokens of each text, int64 [N], specials included.
+        counts: how often tokens stand in the whole texts, also past the limit; None where nobody asked.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    counts: TokenCounts | None = None
 
     def padded(self, rows: NDArray[np.integer], pad: int) -> tuple[Tensor, Tensor]:
         """Ids int64 and validity bool of some texts, both [B, L]; padding stands behind them."""
@@ -72,8 +75,11 @@ class Tokenisation:
         self.pad = int(tokenizer.pad_token_id)
         self.special = torch.tensor(tokenizer.all_special_ids)
 
-    def __call__(self, texts: Sequence[str], limit: int, prefix: str = "") -> Tokens:
+    def __call__(self, texts: Sequence[str], limit: int, prefix: str = "", *, counts: bool = False) -> Tokens:
         """The tokens of texts with `prefix` before each, at most `limit` a text, specials included; on all cores.
+
+        Args:
+            counts: whether the tokens of the whole texts are counted, the prefix's too.
 
         Raises:
             DupmaeError: when `limit` leaves no room for text.
@@ -83,17 +89,31 @@ class Tokenisation:
             raise DupmaeError(f"{limit} tokens leave no room for text", where="length", fix="raise it")
         kept = slice(-room, None) if self._keeps_end else slice(room)
         parts: list[list[int]] = []
+        whole: list[list[int]] = []
         for call in portions(texts, CALL_CHARACTERS):
             prefixed = [encodable(prefix + text) for text in call]
             encodings = self._backend.encode_batch_fast(prefixed, add_special_tokens=False)
-            parts += [self._before + encoding.ids[kept] + self._after for encoding in encodings]
-        ids = np.fromiter(chain.from_iterable(parts), dtype=np.int64)
-        return Tokens(ids, np.array([len(part) for part in parts], dtype=np.int64))
+            rows = [encoding.ids for encoding in encodings]
+            parts += [self._before + row[kept] + self._after for row in rows]
+            whole += rows if counts else []
+        return Tokens(*_flat(parts), count_tokens(*_flat(whole), self.special.numpy()) if counts else None)
+
+    def counts(self, texts: Sequence[str], prefix: str = "") -> TokenCounts:
+        """How often tokens stand in whole texts."""
+        counts = self(texts, len(self._before) + len(self._after) + 1, prefix, counts=True).counts
+        assert counts is not None
+        return counts
 
     def batch(self, texts: Sequence[str], limit: int, prefix: str = "") -> tuple[Tensor, Tensor, Tensor]:
         """Texts as one padded batch: ids int64, validity and specials bool, all [B, L]."""
         ids, valid = self(texts, limit, prefix).padded(np.arange(len(texts)), self.pad)
         return ids, valid, torch.isin(ids, self.special)
+
+
+def _flat(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of all rows, one after another, and how many each row has."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum())), lengths
 
 
 def portions(texts: Sequence[str], characters: int, most: int | None = None) -> Iterator[Sequence[str]]:

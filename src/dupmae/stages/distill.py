@@ -67,6 +67,8 @@ def distill(settings: Distill) -> Finetuned:
             lengths=(kept.query_length, kept.passage_length),
             prefixes=(kept.query_prefix, kept.passage_prefix),
             seed=settings.seed,
+            counts=encoder.has_counts,
+            query_terms_only=encoder.scores_query_terms_only,
         )
 
     model = DistillationObjective(encoder, resolve_dtype(settings.dtype), settings.chunk_size, settings.loss)

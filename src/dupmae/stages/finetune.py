@@ -22,10 +22,11 @@ from dupmae.nn.contrastive import ContrastiveObjective, loss_weights
 from dupmae.nn.representation import HybridEncoder
 from dupmae.retriever.backbones import device, open_backbone, resolve_dtype
 from dupmae.retriever.model import SETTINGS_FILE, Retriever, read_settings, refuse_misfit
+from dupmae.retriever.pooling import as_tuned
 from dupmae.settings import Finetune, RetrieverSettings
 from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.training import processes
-from dupmae.training.calibration import calibrate, idf_weights, weigh_parts
+from dupmae.training.calibration import calibrate, count_terms, weigh_parts
 from dupmae.training.loop import Training, names_of
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from dupmae.training.prefetch import Prefetched
@@ -80,6 +81,8 @@ def finetune(settings: Finetune) -> Finetuned:
             lengths=(settings.query_length, settings.passage_length),
             prefixes=(settings.query_prefix, settings.passage_prefix),
             seed=settings.seed,
+            counts=encoder.has_counts,
+            query_terms_only=encoder.scores_query_terms_only,
         )
 
     if not _is_retriever(settings.model):
@@ -152,7 +155,7 @@ def _model(settings: Finetune) -> tuple[HybridEncoder, Any, bool]:
         return earlier.encoder.to(device()), earlier.tokenizer, True
     backbone, brought = open_backbone(settings.model)
     tokenizer = load_tokenizer(settings.model)
-    return HybridEncoder(backbone, settings.representation).to(device()), tokenizer, brought
+    return HybridEncoder(backbone, as_tuned(settings.representation, settings.model)).to(device()), tokenizer, brought
 
 
 def _say_of_width(encoder: HybridEncoder) -> None:
@@ -183,10 +186,7 @@ def _start(
     if encoder.has_sparse:
         batches = _passage_batches(data(len(pairs.queries), batch_size))
         head_from_text(encoder.backbone, batches, dtype, "auto", brought)
-        if settings.representation.term_weights == "idf":
-            known = (encoder.term_weights >= 0).cpu()
-            weights = idf_weights(pairs, tokenizer, len(encoder.term_weights))
-            encoder.term_weights.data.copy_(weights.where(known, -1.0))
+        count_terms(encoder, pairs, tokenizer)
     if settings.representation.tied is False:
         encoder.query_backbone = copy.deepcopy(encoder.backbone)
     calibrate(encoder, data(CALIBRATION_STEPS, batch_size), dtype)

@@ -20,7 +20,8 @@ from dupmae.nn.precision import LowPrecision
 from dupmae.nn.recompute import recompute_activations, transformer_layers
 from dupmae.nn.unified import TERM, UnifiedObjective
 from dupmae.retriever.backbones import new_backbone, open_backbone, resolve_dtype, silent_library
-from dupmae.settings import Objective, Pretrain
+from dupmae.retriever.pooling import as_tuned, keep_modules
+from dupmae.settings import Objective, Pretrain, Representation
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.shards.folder import Shards
 from dupmae.shards.mixture import open_corpora, weights_of
@@ -112,7 +113,7 @@ def pretrain(settings: Pretrain) -> Pretrained:
         logger.info(f"pre-training {settings.objective.kind} for {steps:,} steps on {amount}")
     log = run.train(steps)
     encoder = settings.out / ENCODER
-    _export(training.model, backbone.config, tokenizer, encoder)
+    _export(training.model, backbone.config, tokenizer, encoder, _start_folder(settings))
     return Pretrained(encoder, log, int(log[-1]["step"]) if log else steps)
 
 
@@ -120,8 +121,12 @@ def _training(settings: Pretrain, objective: DuplexMAE, new: list[torch.nn.Param
     """What the loop optimises."""
     weights = _term_weights(settings.objective)
     if settings.contrastive is not None:
-        model = UnifiedObjective(objective, dtype, settings.contrastive)
-        weights[TERM] = settings.contrastive.weight
+        pairs = settings.contrastive
+        if (start := _start_folder(settings)) is not None:
+            pooling = as_tuned(Representation(pooling=pairs.pooling), start).pooling
+            pairs = pairs.model_copy(update={"pooling": pooling})
+        model = UnifiedObjective(objective, dtype, pairs)
+        weights[TERM] = pairs.weight
         return UnifiedTraining(model, weights, names_of(model, new), accumulate=settings.accumulate)
     sharded = settings.sharding == "full" and processes.count() > 1
     # Sharded weights are cast while they are gathered.
@@ -189,7 +194,14 @@ def _monitor(
     )
 
 
-def _export(model: torch.nn.Module, config: Any, tokenizer: Any, folder: Path) -> None:
+def _start_folder(settings: Pretrain) -> str | None:
+    """The encoder that the run starts from; None: from nothing."""
+    if settings.model is None:
+        return None
+    return str(Path(settings.model) / ENCODER) if is_run(settings.model) else settings.model
+
+
+def _export(model: torch.nn.Module, config: Any, tokenizer: Any, folder: Path, start: str | None) -> None:
     """Write the masked LM as process 0 alone can put it together."""
     prefix = "inner.backbone.lm."
     weights = {
@@ -202,6 +214,8 @@ def _export(model: torch.nn.Module, config: Any, tokenizer: Any, folder: Path) -
         with new_folder(folder, "an encoder") as temporary, silent_library():
             lm.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            if start is not None:
+                keep_modules(start, temporary)
     processes.join().wait_for_everyone()
 
 

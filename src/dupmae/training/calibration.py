@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,33 @@ from dupmae.retriever.model import Retriever
 from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.pairs import FinetuningSteps, PairData
 
-# Tokens of a passage that idf is counted over, two specials included.
-MOST_TOKENS = 258
+STATISTICS_PASSAGES = 10_000
+# What a piece that continues a word counts beside its first: chosen on dev queries (docs/method.md).
+CONTINUED = 0.7
 
 
-def idf_weights(pairs: PairData, tokenizer: Any, vocabulary: int) -> Tensor:
-    """Square roots of BM25's idf of every token over the passages, [|V|], scaled to mean 1 over the tokens seen.
+def count_terms(encoder: HybridEncoder, pairs: PairData, tokenizer: Any) -> None:
+    """Set what counting needs of the passages: their mean length, and the start of the term weights.
 
-    The factor stands on both sides of the product, so a matching term counts once with its idf.
+    A term weight starts at the square root of BM25's idf over the passages, scaled to mean 1 over the tokens seen. It
+    stands on both sides of the product, so that a matching term counts once with its idf. A word of several pieces
+    would count several times: those that continue one count less.
     """
-    counts, tokenise = np.zeros(vocabulary), Tokenisation(tokenizer)
-    sample = pairs.passages[:: max(1, len(pairs.passages) // 10_000)]
+    tokenise, terms = Tokenisation(tokenizer), encoder.term_weights.data
+    sample = pairs.passages[:: max(1, len(pairs.passages) // STATISTICS_PASSAGES)]
+    documents, tokens = np.zeros(len(terms)), 0.0
     for start in range(0, len(sample), 1000):
-        for ids in tokenise(sample[start : start + 1000], MOST_TOKENS).split():
-            counts[np.unique(ids)] += 1
-    counts[tokenise.special] = 0
-    weights = np.sqrt(np.log1p((len(sample) - counts + 0.5) / (counts + 0.5)))
-    return torch.from_numpy(weights / weights[counts > 0].mean()).float()
+        counts = tokenise.counts(sample[start : start + 1000])
+        documents += np.bincount(counts.terms[counts.times > 0], minlength=len(terms))
+        tokens += float(counts.lengths.sum())
+    encoder.mean_length.fill_(max(1.0, tokens / len(sample)))
+    if encoder.settings.term_weights == "idf":
+        idf = np.log1p((len(sample) - documents + 0.5) / (documents + 0.5))
+        names = tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), len(terms)))))
+        idf[: len(names)] *= [CONTINUED if str(name).startswith("##") else 1.0 for name in names]
+        weights = np.sqrt(idf)
+        known = terms >= 0
+        terms[known] = torch.from_numpy(weights / weights[documents > 0].mean()).to(terms)[known]
 
 
 @torch.no_grad()
@@ -44,7 +53,7 @@ def calibrate(encoder: HybridEncoder, data: FinetuningSteps, dtype: torch.dtype)
     The threshold leaves a passage top-k positive entries on average; the part weights minimise InfoNCE, unless the
     settings give them.
     """
-    low = copy.deepcopy(encoder).to(dtype).eval()
+    low = encoder.lowered(dtype)
     # The copy is in its precision already.
     pairs = PairEncoder(low, torch.float32)
     dense, sparse, targets, ignored = [], [], [], []

@@ -204,10 +204,13 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         lengths: tuple[int, int],
         seed: int,
         prefixes: tuple[str, str] = ("", ""),
+        counts: bool = False,
+        query_terms_only: bool = False,
     ) -> None:
         self.data, self.steps, self._tokenise = data, steps, Tokenisation(tokenizer)
         self._negatives, self._per_query, self._seed = negatives, per_query, seed
         self._lengths, self._prefixes = lengths, prefixes
+        self._counts, self._query_terms_only = counts, query_terms_only
         self.batch_size = min(batch_size, len(data.queries))
 
     def __len__(self) -> int:
@@ -249,7 +252,13 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         columns = [place for of in by_part for place in of]
         start = sum(len(of) for of in by_part[:part])
         own = [queries[row] for row in rows[part]]
-        return self._item(own, [drawn[row] for row in rows[part]], by_part[part], columns, start)
+        item = self._item(own, [drawn[row] for row in rows[part]], by_part[part], columns, start)
+        if self._query_terms_only:
+            # Of all parts, so that the vectors of all processes have the same entries.
+            texts = [self.data.queries[query] for query in queries]
+            ids = torch.from_numpy(np.unique(self._tokenise(texts, self._lengths[0], self._prefixes[0]).ids))
+            item["terms"] = ids[~torch.isin(ids, self._tokenise.special)]
+        return item
 
     def _item(
         self, queries: list[int], drawn: list[list[int]], passages: list[int], columns: list[int], start: int
@@ -292,5 +301,14 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
         return ignored
 
     def _tokens(self, texts: list[str], side: int, name: str) -> dict[str, Tensor]:
-        ids, valid, special = self._tokenise.batch(texts, self._lengths[side], self._prefixes[side])
-        return {f"{name}_ids": ids, f"{name}_valid": valid, f"{name}_special": special}
+        tokens = self._tokenise(texts, self._lengths[side], self._prefixes[side], counts=side == 1 and self._counts)
+        ids, valid = tokens.padded(np.arange(len(texts)), self._tokenise.pad)
+        tensors = {
+            f"{name}_ids": ids,
+            f"{name}_valid": valid,
+            f"{name}_special": torch.isin(ids, self._tokenise.special),
+        }
+        if tokens.counts is not None:
+            counts = zip(("terms", "times", "lengths"), tokens.counts, strict=True)
+            tensors |= {f"{name}_{part}": torch.from_numpy(values) for part, values in counts}
+        return tensors
