@@ -26,7 +26,7 @@ def test_the_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             exec(example.replace("minutes=60", "steps=1, batch_tokens=256, head_start='keep'"), names)
     printed = capsys.readouterr().out
     assert re.search(r"\{'ndcg@10': [\d.]+, 'recall@100': 1.0\}", printed)
-    assert "Retriever(not saved, hybrid, 384 dimensions" in printed
+    assert "Retriever(not saved, cls, 384 dimensions" in printed
     assert "Index(in memory, 3 passages" in printed
     assert "Encoded(1 texts" in printed
     assert printed.endswith(re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0])
