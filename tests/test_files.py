@@ -26,9 +26,7 @@ from dupmae.files import (
     read_side_file,
     remove_folder,
     remove_leftovers,
-    scratch_folder,
     sha256,
-    training_folder,
     write_json,
     write_text,
 )
@@ -186,16 +184,6 @@ def test_a_loop_of_links_is_refused_in_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(DupmaeError, match=r"a: (is a loop of links|cannot write)"):
             write()
-
-
-def test_folders_without_a_name_of_their_own_have_one_for_their_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "run" / "deep").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "run" / "deep")
-    assert training_folder(Path("out")) == Path("out-training")
-    assert training_folder(Path(".")) == tmp_path / "run" / "deep-training"
-    assert training_folder(Path("..")) == tmp_path / "run-training"
 
 
 def test_checked_files_are_those_that_were_written(tmp_path: Path) -> None:
@@ -382,18 +370,6 @@ def test_what_a_killed_writer_left_goes_when_the_same_is_written(write: Callable
         (tmp_path / name).touch()
     write(tmp_path / "out", "x")
     assert names(tmp_path) == sorted([*kept, "out"])
-
-
-def test_scratch_is_beside_and_goes(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path / "out") as scratch:
-        assert scratch.parent == tmp_path
-        make(tmp_path / "out", "x")
-        assert scratch.is_dir()
-    assert names(tmp_path) == ["out"]
-    (tmp_path / scratch.name.replace(str(os.getpid()), str(ended_process()))).mkdir()
-    with scratch_folder(tmp_path / "out"):
-        pass
-    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '{"a":', "\udcff", "[" * 100_000, "1" * 5000])

@@ -2,8 +2,8 @@
 
 `new_file`, `write_text`, `write_json` and `new_folder` write under a temporary name beside the final one, flush to
 disk, and rename when everything is there. `check_folder` and `check_files` say whether a folder may be replaced,
-and whether it holds what was written. `scratch_folder`, `remove_folder`, `remove_leftovers`, `read_json`,
-`read_side_file`, `sha256`, `training_folder`, `cache_folder`.
+and whether it holds what was written. `remove_folder`, `remove_leftovers`, `read_json`,
+`read_typed`, `read_side_file`, `sha256`, `training_folder`, `cache_folder`.
 
 A temporary name is `.NAME.PROCESS.tmp`, and `.NAME.PROCESS.old` for a folder that steps aside for its successor.
 Those of a process that is gone are cleared when NAME is written again.
@@ -21,11 +21,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 
+T = TypeVar("T")
 # In every folder that is written as a whole: what kind it is, and the names of its files, some with their SHA-256.
 MARKER = ".dupmae"
 # In the place of a name: all files of the folder, since they come and go and only its own are ever deleted.
@@ -90,21 +91,6 @@ def new_folder(path: str | Path, kind: str, *, checked: Sequence[str] = ()) -> I
                 _sync(inner)
             _replace_folder(temporary, final)
             _sync(final.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def scratch_folder(beside: str | Path) -> Iterator[Path]:
-    """Give an empty folder on the file system of `beside`, which is gone when the block ends."""
-    final = resolved(Path(beside))
-    final = final.with_name(f"{final.name}-scratch")
-    temporary = _temporary(final)
-    try:
-        with _refusals(Path(beside), final, temporary):
-            _clear(final)
-            temporary.mkdir(parents=True)
-            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -184,9 +170,7 @@ def cache_folder() -> Path:
 
 def training_folder(out: Path) -> Path:
     """Where log and checkpoints of the training are whose result is the folder `out`."""
-    # `.` and `..` have no name to put anything behind.
-    named = out if out.name not in ("", "..") else resolved(out)
-    return named.with_name(named.name + TRAINING)
+    return out.with_name(out.name + TRAINING)
 
 
 def _temporary(path: Path) -> Path:
@@ -345,6 +329,27 @@ def read_json(path: str | Path) -> Any:
     except (ValueError, RecursionError):
         # An integer of thousands of digits, or brackets within brackets without end.
         raise DupmaeError("not JSON that can be read: too long a number or too deep", where=path, fix=fix) from None
+
+
+def read_typed(path: Path, kind: type[T], *, fix: str) -> T:
+    """Read JSON as a dataclass or another type, every field checked.
+
+    Args:
+        fix: what helps where the file is something else.
+
+    Raises:
+        DupmaeError: as `read_json`, and for a field that is missing or of another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    value = read_json(path)
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        problem = f"{place}: {first['msg']}" if place else first["msg"]
+        raise DupmaeError(problem, where=path, fix=fix) from None
 
 
 def read_side_file(path: Path) -> dict[str, Any]:

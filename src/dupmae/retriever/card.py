@@ -40,7 +40,7 @@ class Measured:
             name = f"{Path(settings['data']).name}, {settings['split']}"
             metrics = {key: float(value) for key, value in found["metrics"].items()}
             return cls(name, dict(found["counts"]), metrics, dict(found["retriever"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             fix = "give a metrics.json that `dupmae evaluate` wrote"
             raise DupmaeError("holds no metrics", where=path, fix=fix) from None
 

@@ -40,6 +40,12 @@ class Settings(BaseModel):
             raise ValueError(f"{info.field_name}: at most {largest:,}")
         return value
 
+    @field_validator("out", mode="after", check_fields=False)
+    @classmethod
+    def _named(cls, out: Path | None) -> Path | None:
+        # `.` and `..` have no name that others could be formed from, such as that of the folder beside it.
+        return out.resolve() if out is not None and out.name in ("", "..") else out
+
 
 def refuse_own_input(out: Path, inputs: Iterable[Path | str | None]) -> None:
     """A stage's output replaces what stands there: that must not be what it reads."""

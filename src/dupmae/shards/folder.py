@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from dupmae.errors import DupmaeError
-from dupmae.files import read_json, sha256
+from dupmae.files import read_json, read_typed, sha256
 from dupmae.shards.lengths import LengthIndex, open_index
 from dupmae.shards.tokenizers import fingerprint, load_tokenizer
 from dupmae.shards.workers import usable_cores
@@ -185,19 +185,16 @@ def _read_manifest(path: Path) -> Manifest:
         raise _damaged(file, "not a manifest of shards")
     if values["version"] != VERSION:
         raise _damaged(file, f"format {values['version']}, this program reads {VERSION}")
-    try:
-        manifest = Manifest(
-            **{
-                **values,
-                "shards": [ShardFile(**shard) for shard in values["shards"]],
-                "by_length": ShardFile(**values["by_length"]),
-                "lengths": [(int(length), int(count)) for length, count in values["lengths"]],
-            }
-        )
-    except (TypeError, KeyError, ValueError):
-        raise _damaged(file, "not a manifest of shards") from None
+    manifest = read_typed(file, Manifest, fix="run dupmae prepare again")
+    files = [*manifest.shards, manifest.by_length]
     if not manifest.shards:
         raise _damaged(file, "names no shards")
+    if any(Path(shard.name).name != shard.name for shard in files):
+        raise _damaged(file, "names a file outside its folder")
+    counts = {manifest.records, sum(shard.records for shard in manifest.shards), sum(n for _, n in manifest.lengths)}
+    longest = max((length for length, _ in manifest.lengths), default=0)
+    if len(counts) > 1 or longest > manifest.max_length or min(min(pair) for pair in manifest.lengths) < 1:
+        raise _damaged(file, "its numbers contradict each other")
     return manifest
 
 

@@ -6,6 +6,8 @@ A stage's module is imported when it is called, since it brings torch and transf
 from __future__ import annotations
 
 import gc
+import os
+from contextlib import nullcontext
 from glob import has_magic
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dupmae.errors import DupmaeError
 from dupmae.files import check_folder
+from dupmae.locks import locked
 from dupmae.settings.models import check_model
 
 if TYPE_CHECKING:
@@ -66,7 +69,8 @@ def call(stage: Stage, settings: Settings, recipe: Path | None = None) -> Any:
     """Run a stage on checked settings and give what it returns.
 
     Raises:
-        DupmaeError: for a file or folder that is not there, before the stage is imported; whatever the stage raises.
+        DupmaeError: for a file or folder that is not there, and an `out` that another process is writing, before the
+            stage is imported; whatever the stage raises.
     """
     out = getattr(settings, "out", None)
     if out is not None:
@@ -78,7 +82,9 @@ def call(stage: Stage, settings: Settings, recipe: Path | None = None) -> Any:
         function = getattr(import_module(stage.module), stage.function)
     finally:
         gc.enable()
-    return function(settings, recipe) if stage.recipe else function(settings)
+    # Of the processes of one run the first one writes.
+    with locked(out) if out is not None and os.environ.get("RANK", "0") == "0" else nullcontext():
+        return function(settings, recipe) if stage.recipe else function(settings)
 
 
 def _check_inputs(settings: Settings, prefix: str = "") -> None:

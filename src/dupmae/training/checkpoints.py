@@ -188,15 +188,15 @@ def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def read_lines(path: Path, until: int) -> list[dict[str, float]]:
-    """The log lines up to a step; a line that was cut off by the end of its process is left out."""
+    """The log lines up to a step; one that is damaged, as by the end of its process, is left out."""
     kept = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for text in path.read_bytes().splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
-        except ValueError:
+            if line["step"] <= until:
+                kept.append(line)
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
-        if line["step"] <= until:
-            kept.append(line)
     return kept
 
 

@@ -26,7 +26,7 @@ from dupmae.corpus.python_docs.dedup import unlike
 from dupmae.corpus.python_docs.docstrings import Docstring, Problem, name_in_words, records_of
 from dupmae.corpus.python_docs.sources import Source, default_roots, find_sources
 from dupmae.errors import DupmaeError
-from dupmae.files import cache_folder, new_folder, read_json, write_json
+from dupmae.files import cache_folder, new_folder, read_typed, write_json
 
 # Part of the cache key: to be raised when the same sources would give other records.
 VERSION = 1
@@ -126,7 +126,7 @@ def build_cached(
     folder = (cache or cache_folder()) / f"documentation-{fingerprint(sources, plan)[:16]}"
     if (folder / "counts.json").is_file():
         logger.info("documentation corpus from the cache: %s", folder)
-        return folder, Counts(**read_json(folder / "counts.json"))
+        return folder, read_typed(folder / "counts.json", Counts, fix=f"delete {folder}")
     return folder, _build(folder, plan, sources, skipped)
 
 
