@@ -36,12 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "one-row": {"objective": {"kind": "dupmae"}, "batch_tokens": 16},
     # Text in every step, pairs in every other; the second process has pairs and no text.
     "pairs": {"objective": {"kind": "dupmae"}, "batch_tokens": 16, "contrastive": {**PAIRS, "ratio": 0.5}},
-    # Another seed than the default, which has two passages so nearly alike that rounding tells which one is above.
-    "more-pairs": {
-        "objective": {"kind": "retromae"},
-        "seed": 1,
-        "contrastive": {**PAIRS, "ratio": 2.0, "chunk_size": 5},
-    },
+    "more-pairs": {"objective": {"kind": "retromae"}, "contrastive": {**PAIRS, "ratio": 2.0, "chunk_size": 5}},
 }
 WAYS: dict[str, dict[str, Any]] = {
     "replicas": {},
@@ -119,7 +114,8 @@ def log(run: Path) -> list[dict[str, float]]:
 def check_losses(folder: Path, name: str, expected: str) -> None:
     found, wanted = log(folder / name), log(folder / expected)
     assert [line["step"] for line in found] == [line["step"] for line in wanted] == list(range(1, STEPS + 1))
-    known = ("loss", "mlm", "mlm_accuracy", "decoder", "decoder_accuracy", "bow", "contrastive", "contrastive_accuracy")
+    # Without the accuracy of pairs: untrained vectors are so nearly alike that rounding tells which passage is above.
+    known = ("loss", "mlm", "mlm_accuracy", "decoder", "decoder_accuracy", "bow", "contrastive")
     for line, other in zip(found, wanted, strict=True):
         terms = [term for term in known if term in other]
         assert [line[term] for term in terms] == pytest.approx([other[term] for term in terms], rel=1e-5)

@@ -14,7 +14,7 @@ LARGEST = {
     **dict.fromkeys(("dimensions", "aggregated_dimensions", "hidden", "intermediate"), 65_536),
     **dict.fromkeys(("length", "query_length", "passage_length", "max_length", "passage_words"), 100_000),
     **dict.fromkeys(("k", "depth", "negative_depth", "negatives", "top_k", "movers", "examples"), 1_000_000),
-    **dict.fromkeys(("batch_size", "score_batch", "chunk_size"), 1_000_000),
+    **dict.fromkeys(("batch_size", "chunk_size"), 1_000_000),
     **dict.fromkeys(("vocabulary", "count"), 10_000_000),
     "seed": 2**32 - 1,
     "": 10**15,
