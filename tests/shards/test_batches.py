@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from itertools import pairwise
 
@@ -73,19 +72,20 @@ def test_next_to_no_padding_on_realistic_lengths(shape: str) -> None:
     assert BatchOrder(LengthIndex.of(lengths), 4096, 0).padding < 0.01
 
 
-def test_a_corpus_of_any_size_costs_no_memory_and_no_time() -> None:
-    """A hundred million records: any step, from anywhere in the run, within the cost of its own records."""
+def test_a_corpus_of_any_size_costs_no_memory() -> None:
+    """A hundred million records: any step, from anywhere in the run, within the memory of its own records.
+
+    Step 10**9 would take minutes if those before it were walked through.
+    """
     lengths, counts = np.arange(8, 129), np.full(121, 826_447)
     places = np.lib.stride_tricks.as_strided(np.arange(1, dtype=np.uint32), (int(counts.sum()),), (0,))
     tracemalloc.start()
-    started = time.perf_counter()
     order = BatchOrder(LengthIndex(places, lengths, counts), 4096, 0)
     for step in (0, 5, 10**7, 10**9):
         order[step]
-    seconds, (_, peak) = time.perf_counter() - started, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4e6
-    assert seconds < 1
 
 
 def mixed(weights: list[float], sizes: list[int]) -> MixedOrder:
