@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, write_text
+from dupmae.nn import vocabulary
+from dupmae.nn.compiled import compile_parts
 from dupmae.settings import Prepare, Pretrain
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
+from dupmae.training import loop
 from dupmae.training.log import TIMED
 from dupmae.training.prefetch import Prefetched
 from tests.reference.tiny import sentences, tiny_folder
@@ -226,16 +230,16 @@ def test_a_run_that_has_not_ended_is_no_model(data: Path, tmp_path: Path) -> Non
 
 def test_compiled_steps_have_the_same_losses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph is captured and run as it is: generating code for it takes minutes and is torch's own business."""
-    compiled: list[type] = []
-    original = torch.nn.Module.compile
+    compiled: list[torch.nn.Module] = []
 
-    def captured(module: torch.nn.Module, **given: Any) -> None:
-        compiled.append(type(module))
-        original(module, backend="aot_eager", **given)
+    def captured(layers: Iterable[torch.nn.Module]) -> None:
+        compiled.extend(layers)
+        compile_parts(compiled, backend="aot_eager")
 
-    monkeypatch.setattr(torch.nn.Module, "compile", captured)
+    monkeypatch.setattr(vocabulary, "_scored", vocabulary._scored)
+    monkeypatch.setattr(loop, "compile_parts", captured)
     changes = {"steps": 2, "dropout": 0.0, "dtype": "bf16", "from_scratch": {**SHAPE, "layers": 1}}
     runs = [pretrain(settings(data, tmp_path / str(mode), **changes, compile=mode)).log for mode in (True, False)]
-    assert len(compiled) == 1
+    assert len(compiled) == 2
     for one, other in zip(*runs, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)

@@ -89,8 +89,11 @@ class DuplexMAE(nn.Module):
         Masked positions have to be counted, which on a GPU would wait for all that it was given before.
 
         Args:
-            item: `input_ids`, `word_starts`, `special`, `valid` [B, L], `rows` [B], and `step` [].
+            item: `input_ids`, `word_starts`, `special`, `valid` [B, L], `rows` [B], and `step` []; one without text
+                stays as it is.
         """
+        if "input_ids" not in item:
+            return item
         batch = _batch_of(item)
         draws = vars(self._masks(batch, int(item["step"]), item["rows"]))
         return (
@@ -99,6 +102,7 @@ class DuplexMAE(nn.Module):
 
     def arguments(self, item: Item) -> tuple[Batch, Draws]:
         """The arguments of `forward` from what `add_draws` returned, on any device but for `step` and `padded`."""
+        item = item if "predicted" in item else self.add_draws(item)
         batch = replace(_batch_of(item), padded=bool(item["padded"]))
         names = ("masked", "corrupted", "predicted", "decoder_masked", "decoded")
         visible = self._visibility(batch, int(item["step"]), item["rows"])

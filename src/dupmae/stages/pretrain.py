@@ -105,7 +105,14 @@ def pretrain(settings: Pretrain) -> Pretrained:
         "tokenizer": corpora[0].manifest.tokenizer,
         "contrastive.queries": None if paired is None else paired.queries,
     }
-    run = Run(training, lambda steps: Prefetched(data(steps)), settings, settings.out, "pre-training", facts)
+    run = Run(
+        training,
+        lambda steps: Prefetched(data(steps), objective.add_draws),
+        settings,
+        settings.out,
+        "pre-training",
+        facts,
+    )
     steps = run.steps()
     run.watcher = _monitor(settings, backbone, tokenizer, data(steps), dtype, steps, paired)
     if processes.rank() == 0:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dupmae.errors import DupmaeError
-from dupmae.nn.objectives import Batch, Draws, DuplexMAE
 from dupmae.settings import Contrastive
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.training import processes
@@ -165,7 +164,7 @@ class TextTraining(Training):
     def inputs(self, item: Item) -> tuple[Sequence[Any], dict[str, Tensor]]:
         """The arguments of `DuplexMAE` from an item of `PretrainingSteps`."""
         model: Any = self.model
-        texts = _drawn(model.inner, item)
+        texts = model.inner.arguments(item)
         return [texts], model.inner.counts(*texts)
 
 
@@ -185,12 +184,7 @@ class UnifiedTraining(Training):
             passes.append((None, item))
             counts |= model.counts(None, item)
         if "counted" in item:
-            texts = _drawn(model.inner, item)
+            texts = model.inner.arguments(item)
             passes.append((texts, None))
             counts |= {name: value * item["counted"] for name, value in model.counts(texts, None).items()}
         return passes, counts
-
-
-def _drawn(objective: DuplexMAE, item: Item) -> tuple[Batch, Draws]:
-    batch = Batch(item["input_ids"], item["word_starts"], item["special"], item["valid"])
-    return batch, objective.draw(batch, int(item["step"]), item["rows"])

@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from dupmae.console import logger
 from dupmae.memory import release
+from dupmae.nn.compiled import compile_parts
 from dupmae.settings import TrainingOptions
 from dupmae.training import checkpoints, processes
 
@@ -51,7 +52,7 @@ class Training:
         layers: modules that are gathered on their own when weights are sharded.
         sharded: what sharded weights are cast to when they are gathered; None: a replica in every process.
         accumulate: passes that each process deals its share of a batch out to.
-        compiled: whether the step goes through torch.compile.
+        compiled: whether layers and losses go through torch.compile, each on its own.
     """
 
     model: nn.Module
@@ -111,7 +112,7 @@ class Loop:
         self.model = processes.spread(self.inner, training.layers, training.sharded)
         self.model.train()
         if training.compiled:
-            self.model.compile(dynamic=True)
+            compile_parts(training.layers)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.inner, training.new, options), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.done = self.skipped = self._skipped_in_a_row = self._tokens = 0
@@ -140,8 +141,9 @@ class Loop:
             return True, False
         terms, tokens = gradients
         norm = processes.whole(clip_grad_norm_(self.inner.parameters(), GRADIENT_NORM))
-        bad = not bool(torch.isfinite(norm) & torch.isfinite(terms["loss"]))
-        flags = torch.tensor([bad, *requests()], dtype=torch.int32, device=norm.device)
+        flags = torch.tensor([False, *requests()], dtype=torch.int32).to(norm.device, non_blocking=True)
+        flags[0] = ~(torch.isfinite(norm) & torch.isfinite(terms["loss"]))
+        # The one time that a GPU is waited for.
         self.diverging, stop, save = map(bool, processes.total(flags, largest=True).tolist())
         if not self.diverging:
             self.optimizer.step()
@@ -153,7 +155,7 @@ class Loop:
         self.done += 1
         if self.diverging:
             self._skip()
-        if time.perf_counter() - self._released > RELEASE_SECONDS:
+        if self.device.type == "cpu" and time.perf_counter() - self._released > RELEASE_SECONDS:
             release()
             self._released = time.perf_counter()
         return stop, save
@@ -265,5 +267,6 @@ def _shares(counts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         return counts
     nothing = torch.zeros_like(next(iter(counts[0].values())))
     table = torch.stack([torch.stack([part.get(name, nothing) for name in names]) for part in counts]).float()
-    table = table / processes.total(table.sum(0)).clamp(min=1)
+    whole = processes.total(table.sum(0)).clamp(min=1)
+    table = table.to(whole.device) / whole
     return [dict(zip(names, row, strict=True)) for row in table]

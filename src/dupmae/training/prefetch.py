@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -39,8 +40,8 @@ class Prefetched:
     course of the run. For a GPU tensors are put into page-locked memory, which it copies from on its own.
     """
 
-    def __init__(self, data: Batches) -> None:
-        self._data, self._pinned = data, device().type == "cuda"
+    def __init__(self, data: Batches, finish: Callable[[Item], Item] = lambda item: item) -> None:
+        self._data, self._finish, self._pinned = data, finish, device().type == "cuda"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._asked: dict[Key, Future[Item | None]] = {}
 
@@ -75,6 +76,7 @@ class Prefetched:
 
     def _make(self, step: int, part: int, parts: int) -> Item | None:
         batch = self._data.part(step, part, parts)
-        if batch is None or not self._pinned:
-            return batch
-        return {name: value.pin_memory() if value.dim() else value for name, value in batch.items()}
+        if batch is None:
+            return None
+        batch = self._finish(batch)
+        return {name: value.pin_memory() if self._pinned and value.dim() else value for name, value in batch.items()}

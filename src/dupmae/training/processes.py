@@ -72,8 +72,9 @@ def agreed(value: T) -> T:
 
 
 def total(values: Tensor, *, largest: bool = False) -> Tensor:
-    """Element-wise sum (or largest) over all processes."""
+    """Element-wise sum (or largest) over all processes, where those exchange tensors."""
     if count() > 1:
+        values = values.to(device(), non_blocking=True)
         dist.all_reduce(values, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
     return values
 
@@ -115,7 +116,9 @@ def spread(model: nn.Module, layers: Sequence[nn.Module], sharded: torch.dtype |
         dist.broadcast(tensor.data, 0)
     if sharded is None:
         # A part of a batch may leave a parameter without gradient, and some backbones own parameters nobody uses.
-        return DistributedDataParallel(model, find_unused_parameters=True)
+        return DistributedDataParallel(
+            model, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
     mesh = init_device_mesh(device().type, (count(),))
     policy = MixedPrecisionPolicy(param_dtype=sharded, reduce_dtype=torch.float32)
     for module in (*layers, model):
