@@ -118,6 +118,10 @@ def check_losses(folder: Path, name: str, expected: str) -> None:
     known = ("loss", "mlm", "mlm_accuracy", "decoder", "decoder_accuracy", "bow", "contrastive")
     for line, other in zip(found, wanted, strict=True):
         terms = [term for term in known if term in other]
+        if "contrastive_accuracy" in terms:
+            # Of a handful of queries one may have two passages that differ in the last digit.
+            assert line["contrastive_accuracy"] == pytest.approx(other["contrastive_accuracy"], abs=0.15)
+            terms.remove("contrastive_accuracy")
         assert [line[term] for term in terms] == pytest.approx([other[term] for term in terms], rel=1e-5)
 
 
