@@ -64,7 +64,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: str | Path, kind: str, *, checked: Sequence[str] = ()) -> Iterator[Path]:
+def new_folder(path: str | Path, kind: str, *, checked: Sequence[str] = (), every: bool = False) -> Iterator[Path]:
     """Give a temporary folder to fill; it becomes `path` when the block ends well.
 
     A folder of the same kind that holds what was written here and nothing else is replaced, an empty one filled.
@@ -72,6 +72,7 @@ def new_folder(path: str | Path, kind: str, *, checked: Sequence[str] = ()) -> I
     Args:
         kind: what the folder is, with its article: "an index".
         checked: names of files in it whose SHA-256 is kept for `check_files`; absent ones do not matter.
+        every: whether all files that will ever be in the folder are its own.
 
     Raises:
         DupmaeError: as for `check_folder`, or when the file system refuses (disk full, no permission).
@@ -86,7 +87,7 @@ def new_folder(path: str | Path, kind: str, *, checked: Sequence[str] = ()) -> I
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
-            mark(temporary, kind, checked=checked)
+            mark(temporary, kind, checked=checked, every=every)
             for inner in (*temporary.rglob("*"), temporary):
                 _sync(inner)
             _replace_folder(temporary, final)
@@ -127,9 +128,10 @@ def check_folder(path: str | Path, kind: str | None = None) -> None:
         raise DupmaeError(f"holds {foreign[0]}{more}, which would be lost", where=path, fix=fix)
 
 
-def mark(folder: Path, kind: str, *, checked: Sequence[str] = ()) -> None:
+def mark(folder: Path, kind: str, *, checked: Sequence[str] = (), every: bool = False) -> None:
     """Note the kind of a folder and that the files in it now are its own."""
-    files = {name: sha256(folder / name) if name in checked else None for name in sorted(_names(folder))}
+    names = [EVERY] if every else sorted(_names(folder))
+    files = {name: sha256(folder / name) if name in checked else None for name in names}
     (folder / MARKER).write_text(json.dumps({"kind": kind, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 

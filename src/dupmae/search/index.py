@@ -6,8 +6,6 @@ index.search("a question", k=10)
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -23,50 +21,28 @@ from dupmae.console import logger
 from dupmae.corpus.beir import Passage
 from dupmae.errors import DupmaeError
 from dupmae.retriever.vectors import Encoded
+from dupmae.search.blocks import (
+    PATH,
+    SEGMENT,
+    Block,
+    Encoder,
+    content_name,
+    encoding,
+    merged,
+    paired,
+    record_of,
+    refuse_duplicates,
+    refuse_shared,
+)
 from dupmae.search.documents import Document, Explanation, Hit, Word, as_documents
 from dupmae.search.filters import Filter, Mask
 from dupmae.search.segment import REBUILD, Segment, build_segment
-from dupmae.search.snapshot import Snapshot, live, weighted
+from dupmae.search.snapshot import Snapshot, weighted
 from dupmae.search.store import Store
 from dupmae.search.topk import NOTHING, TopK
 
-PATH = "path"
-"""Key of the record that holds the retriever's folder, relative to the index; the others are SHA-256s."""
-# Passages of a segment: what is encoded, and lost by a kill, at once. 384 dimensions and 140 terms take 90 MB.
-SEGMENT = 1 << 16
-
 Run = dict[str, dict[str, float]]
 Item = str | Passage | Document | Mapping[str, Any]
-Block = tuple[list[Document], Callable[[], Encoded]]
-
-
-class Encoder(Protocol):
-    """What an index needs of a `Retriever`."""
-
-    tokenizer: Any
-    folder: Path | None
-
-    @property
-    def dimensions(self) -> int:
-        """Width of the dense part."""
-        ...
-
-    @property
-    def vocabulary(self) -> int:
-        """Width of the sparse part."""
-        ...
-
-    def passage_batches(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[Encoded]:
-        """Vectors in the order of the texts."""
-        ...
-
-    def encode_queries(self, texts: Sequence[str]) -> Encoded:
-        """Vectors of queries."""
-        ...
-
-    def fingerprint(self) -> dict[str, str]:
-        """What tells one retriever from another."""
-        ...
 
 
 class Index:
@@ -116,10 +92,10 @@ class Index:
 
         def blocks() -> Iterator[Block]:
             while block := list(islice(items, segment)):
-                yield block, _encoding(retriever, block, batch_tokens)
+                yield block, encoding(retriever, block, batch_tokens)
 
         store = None if path is None else Store(Path(path))
-        record = {} if store is None else _record(retriever, store.folder)
+        record = {} if store is None else record_of(retriever, store.folder)
         index = cls(
             Snapshot(0, retriever.dimensions, retriever.vocabulary),
             store=store,
@@ -155,7 +131,7 @@ class Index:
         store = None if path is None else Store(Path(path))
         empty = Snapshot(0, dimensions, vocabulary)
         index = cls(empty, store=store, record=dict(record or {}), retriever=None, int8=int8)
-        index._fill(_paired(as_documents(documents), batches, segment, (dimensions, vocabulary)))
+        index._fill(paired(as_documents(documents), batches, segment, (dimensions, vocabulary)))
         return index
 
     @classmethod
@@ -269,11 +245,12 @@ class Index:
 
     def rank(self, names: Sequence[str], queries: Encoded, k: int = 100, *, weights: object = None) -> Run:
         """As `run`, for queries that are encoded."""
-        found = self.snapshot.nearest(queries, k, weights=weights)
+        snapshot = self.snapshot
+        found = snapshot.nearest(queries, k, weights=weights)
         run: Run = {}
         for name, positions, scores in zip(names, found.positions, found.scores, strict=True):
             kept = positions != NOTHING
-            run[name] = dict(zip(self.snapshot.ids(positions[kept]), scores[kept].tolist(), strict=True))
+            run[name] = dict(zip(snapshot.ids(positions[kept]), scores[kept].tolist(), strict=True))
         return run
 
     def explain(self, query: str, id: str, *, weights: object = None) -> Explanation:
@@ -330,7 +307,7 @@ class Index:
         return self._put(list(as_documents(documents, ids)), replacing=True)
 
     def _put(self, documents: list[Document], *, replacing: bool) -> Index:
-        _refuse_duplicates(document.id for document in documents)
+        refuse_duplicates(document.id for document in documents)
         if not documents:
             return self
         with self._writing():
@@ -340,7 +317,7 @@ class Index:
                 fix = "use update to replace a document"
                 raise DupmaeError("there is a document with this id", where=next(iter(known)), fix=fix)
             blocks = (documents[start : start + SEGMENT] for start in range(0, len(documents), SEGMENT))
-            segments = [self._segment(block, _encoding(self.retriever, block, None)) for block in blocks]
+            segments = [self._segment(block, encoding(self.retriever, block, None)) for block in blocks]
             self._commit(self.snapshot.without(known.values()).having(segments))
         return self
 
@@ -370,7 +347,7 @@ class Index:
                 whole = gone is None and len(segment) >= SEGMENT // 2
                 (kept if whole else moved).append((segment, gone))
             if len(moved) > 1 or any(gone is not None for _, gone in moved):
-                segments = [self._segment(*block) for block in _merged(moved)]
+                segments = [self._segment(*block) for block in merged(moved)]
                 alone = tuple(segment for segment, _ in kept)
                 base = replace(snapshot, segments=alone, deleted=(None,) * len(alone))
                 self._commit(base.having(segments))
@@ -407,33 +384,35 @@ class Index:
         """Put all documents in, in place of whatever the folder holds."""
         with self._lock:
             if self._store is None:
-                self._take(blocks, 0)
+                self._take(blocks)
                 return
             with self._store.writing():
-                self._take(blocks, max(self._store.numbers(), default=0))
+                self._take(blocks)
 
-    def _take(self, blocks: Iterable[Block], number: int) -> None:
+    def _take(self, blocks: Iterable[Block]) -> None:
         segments: list[Segment] = []
         for documents, encoded in blocks:
-            _refuse_duplicates(document.id for document in documents)
+            refuse_duplicates(document.id for document in documents)
             segments.append(self._segment(documents, encoded))
             if self._store is not None and len(documents) >= SEGMENT:
                 logger.info(f"{sum(map(len, segments)):,} passages indexed")
         if not segments:
             where = None if self._store is None else self._store.folder
             raise DupmaeError("no passages to index", where=where, fix="give a corpus with at least one passage")
-        _refuse_shared(segments)
-        self._commit(replace(self.snapshot, number=number).having(segments))
+        refuse_shared(segments)
+        self._commit(self.snapshot.having(segments))
 
     def _segment(self, documents: list[Document], encoded: Callable[[], Encoded]) -> Segment:
         if self._store is None:
             return build_segment(encoded(), documents, int8=self._int8)
-        name = _content_name(documents, self._record, self._int8)
+        name = content_name(documents, self._record, self._int8)
         known = self._store.reopen(name, self.snapshot.vocabulary)
         return known or self._store.write(name, build_segment(encoded(), documents, int8=self._int8))
 
     def _commit(self, snapshot: Snapshot) -> None:
-        snapshot = replace(snapshot, number=snapshot.number + 1)
+        # A damaged manifest that was stepped over keeps its number.
+        used = [] if self._store is None else self._store.numbers()
+        snapshot = replace(snapshot, number=max(snapshot.number, *used, 0) + 1)
         if self._store is not None:
             self._store.commit(snapshot, self._record, int8=self._int8)
         self.snapshot = snapshot
@@ -459,103 +438,3 @@ class Index:
         retriever = Retriever.load(folder)
         self._check(retriever)
         return retriever
-
-
-def _encoding(retriever: Encoder, documents: Sequence[Document], batch_tokens: int | None) -> Callable[[], Encoded]:
-    texts = [document.content for document in documents]
-    return lambda: Encoded.concatenate(list(retriever.passage_batches(texts, batch_tokens=batch_tokens)))
-
-
-def _paired(
-    documents: Iterator[Document], batches: Iterable[Encoded], segment: int, widths: tuple[int, int]
-) -> Iterator[Block]:
-    held: list[Encoded] = []
-
-    def block() -> Block:
-        vectors = Encoded.concatenate(held)
-        some = list(islice(documents, len(vectors)))
-        if len(some) != len(vectors):
-            raise ValueError(f"{len(vectors)} vectors for the last {len(some)} documents")
-        return some, lambda: vectors
-
-    for batch in batches:
-        if (batch.dense.shape[1], batch.sparse.shape[1]) != widths:
-            raise ValueError(f"expected widths {widths}, not {batch.dense.shape[1]} and {batch.sparse.shape[1]}")
-        held.append(batch)
-        if sum(map(len, held)) >= segment:
-            yield block()
-            held = []
-    if sum(map(len, held)):
-        yield block()
-    if next(documents, None) is not None:
-        raise ValueError("more documents than vectors")
-
-
-def _merged(parts: Sequence[tuple[Segment, Mask | None]]) -> Iterator[Block]:
-    """Blocks of `SEGMENT` documents from what is left of some segments."""
-    held: list[tuple[Segment, Any]] = []
-    pieces = [
-        (segment, rows) for segment, gone in parts for rows in np.array_split(live(segment, gone), _pieces(segment))
-    ]
-    for segment, rows in pieces:
-        if held and sum(len(inside) for _, inside in held) + len(rows) > SEGMENT:
-            yield _block(held)
-            held = []
-        held.append((segment, rows))
-    if any(len(rows) for _, rows in held):
-        yield _block(held)
-
-
-def _pieces(segment: Segment) -> int:
-    return -(-len(segment) // SEGMENT)
-
-
-def _block(held: Sequence[tuple[Segment, Any]]) -> Block:
-    documents = [document for segment, rows in held for document in segment.documents(rows)]
-    vectors = Encoded.concatenate([segment.vectors(rows) for segment, rows in held])
-    return documents, lambda: vectors
-
-
-def _record(retriever: Encoder, folder: Path) -> dict[str, str]:
-    """What the index remembers of its retriever."""
-    fingerprint = retriever.fingerprint()
-    assert retriever.folder is not None, "fingerprint() refuses a retriever without a folder"
-    if retriever.folder.resolve().is_relative_to(folder.resolve()):
-        raise DupmaeError("the index would replace its own retriever", where=folder, fix="choose another folder")
-    # A relative path keeps its meaning when the run's folder is moved or copied as a whole.
-    return {PATH: Path(os.path.relpath(retriever.folder.resolve(), folder.resolve())).as_posix(), **fingerprint}
-
-
-def _content_name(documents: Iterable[Document], record: Mapping[str, str], int8: bool) -> str:
-    """A segment's name: what is in it, so that what an interrupted build wrote is found again."""
-    # Vectors without a retriever to tell them by may be any: such a segment is always made anew.
-    salt = "" if record else os.urandom(16).hex()
-    digest = hashlib.sha256(json.dumps([salt, int8, dict(record)], sort_keys=True).encode())
-    for document in documents:
-        fields = [document.id, document.title, document.text, dict(document.metadata)]
-        digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:32]
-
-
-def _refuse_duplicates(ids: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise DupmaeError("an id comes twice", where=name, fix="give each document its own id")
-        seen.add(name)
-
-
-def _refuse_shared(segments: Sequence[Segment]) -> None:
-    """Refuse an id that stands in two segments."""
-    if len(segments) < 2:
-        return
-    hashes = np.sort(np.concatenate([segment.id_hashes for segment in segments]))
-    doubtful = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    if doubtful:
-        rows = [
-            segment.ids[int(position)].as_py()
-            for segment in segments
-            for number, position in zip(segment.id_hashes.tolist(), segment.id_positions.tolist(), strict=True)
-            if number in doubtful
-        ]
-        _refuse_duplicates(rows)

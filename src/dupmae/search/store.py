@@ -27,17 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.files import (
-    EVERY,
-    FREE_SPACE,
-    MARKER,
-    check_folder,
-    new_folder,
-    read_json,
-    remove_leftovers,
-    sha256,
-    write_json,
-)
+from dupmae.files import MARKER, mark, new_folder, read_json, remove_folder, remove_leftovers, sha256, write_json
 from dupmae.search.filters import Mask
 from dupmae.search.segment import REBUILD, Segment
 from dupmae.search.snapshot import Snapshot
@@ -115,7 +105,9 @@ class Store:
         with (self.folder / LOCK).open("ab") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                if not os.path.samestat(os.fstat(handle.fileno()), os.stat(self.folder / LOCK)):
+                    raise BlockingIOError
+            except (BlockingIOError, FileNotFoundError):
                 fix = "wait until it is done"
                 raise DupmaeError("another process is writing this index", where=self.folder, fix=fix) from None
             try:
@@ -126,14 +118,15 @@ class Store:
 
     def _claim(self) -> None:
         _refuse_old(self.folder)
-        if not os.path.ismount(self.folder):
-            check_folder(self.folder, KIND)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DupmaeError(f"cannot write: {error.strerror}", where=self.folder, fix=FREE_SPACE) from None
-        if not (self.folder / MARKER).exists():
-            write_json(self.folder / MARKER, {"kind": KIND, "files": {EVERY: None}})
+        if os.path.ismount(self.folder):
+            if not any(self.folder.iterdir()):
+                mark(self.folder, KIND, every=True)
+        elif not (self.folder / LOCK).exists():
+            with new_folder(self.folder, KIND, every=True) as folder:
+                (folder / LOCK).touch()
+        if not (self.folder / LOCK).exists() and any(name != MARKER for name in os.listdir(self.folder)):
+            fix = "choose a new folder or empty this one"
+            raise DupmaeError("holds files of something else", where=self.folder, fix=fix)
 
     def numbers(self) -> list[int]:
         """Numbers of the manifests that are there, the newest first."""
@@ -195,17 +188,19 @@ class Store:
         """Open a segment, once; sizes of its files are checked, their contents are `verify`'s."""
         segment = self._open.get(entry.name)
         if segment is None:
-            home = self._home(entry.name)
-            if (home / CONTENTS).is_file() and sha256(home / CONTENTS) != entry.sha256:
-                raise DupmaeError("damaged: its checksum differs", where=home / CONTENTS, fix=REBUILD)
-            contents = self._contents(entry.name)
-            segment = Segment.load(home, contents.passages, vocabulary)
+            contents = self._contents(entry.name, entry.sha256)
+            segment = Segment.load(self._home(entry.name), contents.passages, vocabulary)
             self._open[entry.name] = segment
         return segment
 
-    def _contents(self, name: str) -> Contents:
-        """What a segment's files should be, their sizes checked."""
+    def _contents(self, name: str, digest: str | None = None) -> Contents:
+        """What a segment's files should be, their sizes checked; `digest`: of the file that says it."""
         home = self._home(name)
+        try:
+            if digest not in (None, sha256(home / CONTENTS)):
+                raise DupmaeError("damaged: its checksum differs", where=home / CONTENTS, fix=REBUILD)
+        except FileNotFoundError:
+            raise DupmaeError("no such file in the index", where=home / CONTENTS, fix=REBUILD) from None
         contents = _checked(Contents, read_json(home / CONTENTS), home / CONTENTS)
         for file, (size, _) in contents.files.items():
             try:
@@ -278,9 +273,9 @@ class Store:
             else:
                 kept.append(manifest)
         names = {entry.name for manifest in kept for entry in manifest.segments}
-        for path in (self.folder / SEGMENTS).glob("*"):
+        for path in (self.folder / SEGMENTS).glob("[0-9a-f]*"):
             if path.name not in names:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
         self._open = {name: segment for name, segment in self._open.items() if name in names}
         for folder in (self.folder, self.folder / SEGMENTS):
             remove_leftovers(folder)
@@ -292,14 +287,11 @@ class Store:
             DupmaeError: naming the first file that differs.
         """
         for entry in manifest.segments:
-            home = self._home(entry.name)
-            if sha256(home / CONTENTS) != entry.sha256:
-                raise DupmaeError("damaged: its checksum differs", where=home / CONTENTS, fix=REBUILD)
-            self._verify(entry.name)
+            self._verify(entry.name, entry.sha256)
 
-    def _verify(self, name: str) -> None:
-        for file, (_, digest) in self._contents(name).files.items():
-            if sha256(self._home(name) / file) != digest:
+    def _verify(self, name: str, digest: str | None = None) -> None:
+        for file, (_, expected) in self._contents(name, digest).files.items():
+            if sha256(self._home(name) / file) != expected:
                 raise DupmaeError("damaged: its checksum differs", where=self._home(name) / file, fix=REBUILD)
 
 

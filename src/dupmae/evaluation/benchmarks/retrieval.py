@@ -30,7 +30,7 @@ from dupmae.evaluation.metrics import ranking as best_first
 from dupmae.evaluation.runs import RUN_FILE
 from dupmae.files import remove_folder
 from dupmae.retriever.model import Retriever
-from dupmae.search.index import PATH
+from dupmae.search.blocks import PATH
 from dupmae.settings.benchmarks import EvaluateSuite
 
 Result = dict[str, Any]
