@@ -79,7 +79,7 @@ def test_a_stage_says_what_it_takes() -> None:
     assert parameters["batch_size"].default == 32
     assert parameters["model"].default is inspect.Parameter.empty
     assert dupmae.finetune.__name__ == "finetune"  # type: ignore[attr-defined]
-    assert "representation.pooling: what the dense part is read from [cls or mean" in str(dupmae.finetune.__doc__)
+    assert "representation.pooling: what the dense part is read from" in str(dupmae.finetune.__doc__)
 
 
 def test_progress_is_told_as_on_the_command_line(
