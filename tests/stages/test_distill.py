@@ -202,7 +202,7 @@ def test_a_score_that_is_no_number(start: Path, tmp_path: Path, capsys: pytest.C
     scores = write_text(tmp_path / "nan.jsonl", "\n".join(lines))
     said = refused(start, tmp_path, capsys, scores=scores)
     name = record["passage_ids"][1]
-    assert said.startswith(f"nan.jsonl, line 5: the score of query q4 and passage {name} is nan, no finite number")
+    assert said.startswith(f"nan.jsonl, line 5: the score of query q4 and passage {name} is no finite number")
 
 
 def test_unknown_ids(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

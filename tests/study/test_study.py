@@ -95,7 +95,7 @@ def test_the_report_is_made_of_the_record_alone(ran: tuple[Path, list[Done]], tm
     assert "5 runs: 5 cells, seed 0" in text
     assert "| It helps | .41 / .39 | DupMAE / none |" in text
     assert "- It helps: So short." in text
-    assert "| Both are better | - | DupMAE / representation CLS |" in text
+    assert "| Both are better | – | DupMAE / representation CLS |" in text
     assert "| BM25 |" in text
     assert "| start as it comes |" in text
     assert "not run" not in text.lower()
