@@ -37,8 +37,8 @@ from dupmae.search.snapshot import PARTS, Part
 from dupmae.search.topk import NOTHING
 from dupmae.settings import Chain
 from dupmae.settings.loading import find_recipe, load
+from dupmae.settings.models import MINILM
 from dupmae.stages.chain import chain
-from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
 
 SYSTEMS = {
     "bm25": "BM25",
@@ -140,7 +140,7 @@ def measured(collection: Collection, overrides: list[str]) -> dict[str, Any]:
 
 
 def _chain(collection: Collection, overrides: list[str]) -> Chain:
-    given = [f"values.data={collection.folder}", f"values.model={starting_encoder()}", f"values.width={ENCODER_WIDTH}"]
+    given = [f"values.data={collection.folder}", f"values.model={MINILM}", f"values.width={384}"]
     return load(Chain, find_recipe("adapt", ""), [*given, *overrides], out=collection.out / "run")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dupmae.retriever.model import Retriever
 from dupmae.settings import Representation, RetrieverSettings
-from dupmae.stages.quickstart import ENCODER_WIDTH, starting_encoder
+from dupmae.settings.models import MINILM
 
 
 def as_it_comes(**lengths: int) -> Retriever:
@@ -13,5 +13,5 @@ def as_it_comes(**lengths: int) -> Retriever:
     Args:
         lengths: query_length and passage_length, in tokens.
     """
-    representation = Representation(kind="cls", pooling="mean", normalize=True, dimensions=ENCODER_WIDTH)
-    return Retriever.from_encoder(starting_encoder(), RetrieverSettings(representation=representation, **lengths))
+    representation = Representation(kind="cls", pooling="mean", normalize=True, dimensions=384)
+    return Retriever.from_encoder(MINILM, RetrieverSettings(representation=representation, **lengths))

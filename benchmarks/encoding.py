@@ -27,8 +27,7 @@ from dupmae import console
 from dupmae.corpus.beir import read_corpus
 from dupmae.corpus.python_docs import documentation
 from dupmae.memory import peak_bytes
-from dupmae.settings import Quickstart
-from dupmae.stages.quickstart import TEST_SHARE, starting_encoder
+from dupmae.settings.models import MINILM, model_folder
 
 SYSTEMS = ("dupmae", "sentence_transformers", "sentence_transformers_bf16")
 PLAIN = "sentence_transformers"
@@ -83,10 +82,7 @@ def _options() -> argparse.Namespace:
 
 def _texts(count: int, seed: int) -> list[str]:
     """Docstrings drawn at random from the quickstart's corpus."""
-    plan = Quickstart()
-    folder, _ = documentation.build_cached(
-        None, seed=plan.seed, documents=plan.documents, test_queries=plan.test_queries, test_share=TEST_SHARE
-    )
+    folder, _ = documentation.build_cached(None, seed=0, documents=10_000, test_share=0.22)
     passages = read_corpus(folder / "training")
     chosen = np.random.default_rng(seed).choice(len(passages), min(count, len(passages)), replace=False)
     return [passages[place].content for place in chosen]
@@ -121,7 +117,7 @@ def _ours() -> Callable[[list[str]], np.ndarray]:
 def _theirs(*, bf16: bool) -> Callable[[list[str]], np.ndarray]:
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(starting_encoder(), model_kwargs={"dtype": torch.bfloat16} if bf16 else None)
+    model = SentenceTransformer(model_folder(MINILM), model_kwargs={"dtype": torch.bfloat16} if bf16 else None)
     return lambda texts: np.asarray(model.encode(texts), dtype=np.float32)
 
 

@@ -74,9 +74,9 @@ def main() -> None:
 
 
 def _encoder() -> str:
-    from dupmae.stages.quickstart import starting_encoder
+    from dupmae.settings.models import MINILM
 
-    return starting_encoder()
+    return MINILM
 
 
 def _texts(options: argparse.Namespace) -> Iterator[str]:

@@ -19,9 +19,9 @@ import torch
 from dupmae.corpus.python_docs.documentation import build_cached
 from dupmae.memory import keep_pages, peak_bytes
 from dupmae.settings import Objective, Prepare, Pretrain
+from dupmae.settings.models import MINILM
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import pretrain
-from dupmae.stages.quickstart import starting_encoder
 
 WARM_STEPS = 2
 
@@ -48,7 +48,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         Prepare(
             inputs=[documents / "training" / "corpus.jsonl"],
             out=folder / "shards",
-            tokenizer=starting_encoder(),
+            tokenizer=MINILM,
             max_length=options.max_length,
         )
     )

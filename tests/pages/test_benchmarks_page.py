@@ -25,7 +25,7 @@ from tests.reference.tiny import tiny_folder
 from tests.tiny import beir_folder, call, tiny_retriever
 
 PAGE = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-SMALL = {"evaluate": ("official=false", "--quiet"), "plan": ("--quiet",)}
+SMALL = {"evaluate": ("official=false", "--quiet")}
 
 
 @pytest.fixture

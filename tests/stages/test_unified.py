@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +21,10 @@ from dupmae.settings import Contrastive, Finetune, Plan, Prepare, Pretrain
 from dupmae.settings.loading import RECIPES, load
 from dupmae.shards.batches import PretrainingSteps
 from dupmae.shards.folder import Shards
-from dupmae.stages.chain import Stage, _inputs
 from dupmae.stages.plan import plan
 from dupmae.stages.prepare import prepare
 from dupmae.stages.pretrain import Pretrained, pretrain
+from dupmae.stages.runner import Runner
 from dupmae.training import joint_steps as unified
 from dupmae.training import processes
 from dupmae.training.joint_steps import PairedText, place
@@ -263,9 +264,19 @@ def test_more_processes_than_queries_are_refused(folder: Path, monkeypatch: pyte
         PairedText(given.model_copy(update={"batch_size": 100}), None, longest=32, seed=0)
 
 
-def test_a_chain_knows_the_pairs_as_input(folder: Path) -> None:
-    stage = Stage("pretrain", "pretrain", settings(folder, "none"))
-    assert folder / "pairs.csv" in set(_inputs(stage.settings))
+def test_a_chain_knows_the_pairs_as_input(folder: Path, tmp_path: Path) -> None:
+    paired = settings(folder, "none")
+    assert paired.contrastive is not None
+    other = shutil.copy(folder / "pairs.csv", tmp_path / "pairs.csv")
+
+    def fingerprint() -> str:
+        moved = paired.model_copy(update={"contrastive": paired.contrastive.model_copy(update={"data": other})})
+        return Runner(tmp_path / "run").stage("pretrain", moved, "pretrain").fingerprint
+
+    same = Runner(tmp_path / "run").stage("pretrain", paired, "pretrain").fingerprint
+    assert fingerprint() == same
+    other.write_text(other.read_text() + "a,b,c\n")
+    assert fingerprint() != same
 
 
 def test_the_plan_counts_pairs() -> None:

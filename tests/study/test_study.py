@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dupmae.errors import DupmaeError
-from dupmae.study.cells import Runner
+from dupmae.study.cells import Cells
 from dupmae.study.grid import cell_of
 from dupmae.study.runner import Done, study
 from dupmae.training import checkpoints
@@ -82,7 +82,7 @@ def test_all_cells_spend_the_same_operations(ran: tuple[Path, list[Done]]) -> No
 
 def test_models_of_finished_cells_are_removed(ran: tuple[Path, list[Done]]) -> None:
     left = {path.name.partition("-")[0] for path in (ran[0].parent / "work").iterdir() if path.is_dir()}
-    assert left == {"shards", "pairs"}
+    assert left == {"prepare", "gather"}
 
 
 def test_the_report_is_made_of_the_record_alone(ran: tuple[Path, list[Done]], tmp_path: Path) -> None:
@@ -159,16 +159,16 @@ def test_two_stages_share_the_budget(ran: tuple[Path, list[Done]], tmp_path: Pat
     axes = {"stages": {"one": {}, "two": {"second": {"contrastive": {"batch_size": 4, "passage_length": 32}}}}}
     changed = recipe(tmp_path, axes=axes, baseline={}, findings=[], bm25=False, as_it_comes=None, seeds=[3])
     chosen = settings(changed, f"data={file.parent}", f"start.model={file.parent / 'model'}", f"work={tmp_path / 'w'}")
-    work = Runner(chosen).work(cell_of(chosen, {"stages": "two"}), 3)
-    entry = Runner(chosen).run(work)
+    cells = Cells(chosen)
+    work = cells.work(cell_of(chosen, {"stages": "two"}), 3)
+    entry = cells.run(work)
     assert entry["settings"] == {"stages": "two"}
     assert set(entry["seconds"]) == {"pretrain", "second", "finetune", "evaluate"}
     for stage in ("pretrain", "second"):
         assert entry["steps"][stage]["flops"] == pytest.approx(1e8, rel=0.5 / entry["steps"][stage]["steps"])
     assert entry["steps"]["second"]["steps"] < entry["steps"]["pretrain"]["steps"]
-    for folder, paired in ((work.first, False), (work.second, True)):
-        assert folder is not None
-        first, *_ = (folder / "log.jsonl").read_text().splitlines()
+    for name, paired in (("pretrain", False), ("second", True)):
+        first, *_ = (work.stages[name].out / "log.jsonl").read_text().splitlines()
         assert ("contrastive" in json.loads(first)) is paired
 
 
@@ -179,7 +179,7 @@ def test_a_start_from_nothing(ran: tuple[Path, list[Done]], tmp_path: Path) -> N
     changes = {"start": start, "axes": axes, "baseline": {}, "findings": [], "as_it_comes": None, "flops": 2e7}
     file = recipe(tmp_path, **changes, data=str(ran[0].parent))
     assert study(settings(file), file).ran == 1
-    assert len(list((tmp_path / "work").glob("start-*"))) == 1
+    assert len(list((tmp_path / "work").glob("untrained-*"))) == 1
 
 
 def test_the_command(ran: tuple[Path, list[Done]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +192,7 @@ def test_the_command(ran: tuple[Path, list[Done]], capsys: pytest.CaptureFixture
 
 
 def test_missing_data_is_named(ran: tuple[Path, list[Done]], tmp_path: Path) -> None:
-    with pytest.raises(DupmaeError, match=r"first: no such file or folder \(give the folder of the collections"):
+    with pytest.raises(DupmaeError, match=r"first: data: no such file or folder \(check the path"):
         study(settings(ran[0], f"data={tmp_path}", f"out={tmp_path / 'results'}", f"work={tmp_path / 'w'}"), ran[0])
 
 

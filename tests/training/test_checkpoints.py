@@ -208,6 +208,18 @@ def test_a_resumed_time_budget_keeps_its_steps(data: Path, tmp_path: Path, monke
     assert pretrain(settings(data, tmp_path / "other", **changes)).steps == first.steps + 2
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "null"])
+def test_damaged_side_files_count_as_absent(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("DUPMAE_CACHE", str(tmp_path / "cache"))
+    changes = {"steps": None, "minutes": 0.003}
+    pretrain(settings(data, tmp_path / "run", **changes))
+    for file in (tmp_path / "cache" / "speed.json", tmp_path / "run" / "run.json"):
+        file.write_text(text)
+    assert pretrain(settings(data, tmp_path / "run", resume=True, **changes)).steps >= 1
+
+
 def test_without_a_number_of_steps_checkpoints_follow_the_clock(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,13 @@
-"""`dupmae evaluate --suite`, and `dupmae plan suite=`."""
+"""`dupmae evaluate --suite`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dupmae.commands.base import Command, Outcome, command_line, followed, written
+from dupmae.commands.base import Command, Outcome, command_line, written
 
 if TYPE_CHECKING:
-    from dupmae.settings import EvaluateSuite, PlanSuite
-    from dupmae.stages.plan_benchmark import PlannedSuite
+    from dupmae.settings import EvaluateSuite
 
 
 def evaluate(settings: EvaluateSuite, result: dict[str, Any]) -> Outcome:
@@ -23,26 +21,6 @@ def evaluate(settings: EvaluateSuite, result: dict[str, Any]) -> Outcome:
     if other is not None:
         after = command_line("evaluate", settings.retriever, "--suite", other, "--data", "DIR")
     return written(result, out, _files(result), after, _rows(result))
-
-
-def plan(settings: PlanSuite, planned: PlannedSuite) -> Outcome:
-    """Time, disk and cost of a benchmark at full size."""
-    from dupmae.report.text import bytes_text
-
-    where = "this machine" if settings.gpu == "cpu" else f"{settings.count} x {settings.gpu}"
-    rows = {
-        "corpus": f"{planned.passages:,} passages of {planned.tokens:.1f} tokens (mean of the sample)",
-        "work": f"{planned.flops:.3g} FLOPs to encode it",
-        "tokenising": f"{planned.tokenising_hours:,.2f} hours on this machine (measured)",
-        "encoding": f"{planned.encoding_hours:,.2f} hours on {where} ({planned.encoding_source})",
-        "searching": f"{planned.searching_hours:,.2f} hours for {planned.queries:,} queries on this machine (measured)",
-        "disk": f"{bytes_text(planned.bytes)} of shards",
-    }
-    if planned.cost is not None:
-        rows["cost"] = f"{planned.cost:,.2f} at {settings.price:g} an hour each"
-    text = "\n".join(f"{name:<12} {row}" for name, row in rows.items())
-    after = command_line("evaluate", settings.retriever, "--suite", settings.suite, "--data", "DIR")
-    return followed(asdict(planned), text, after)
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
@@ -81,4 +59,3 @@ def _files(result: dict[str, Any]) -> dict[str, str]:
 
 
 EVALUATE = Command("evaluate", "one of the papers' benchmarks", "evaluate-suite", evaluate, words=("retriever",))
-PLAN = Command("plan", "time of a benchmark at full size", "plan-suite", plan)

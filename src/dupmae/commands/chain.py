@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from dupmae.commands.base import Command, Outcome, command_line, recipe_word, wr
 
 if TYPE_CHECKING:
     from dupmae.settings import Chain, Quickstart
-    from dupmae.stages.chain import Ran
+    from dupmae.stages.runner import Ran
 
 
 def quickstart(settings: Quickstart, report: dict[str, Any]) -> Outcome:
@@ -27,14 +26,14 @@ def run(settings: Chain, ran: list[Ran], recipe: Path | None) -> Outcome:
     """Several stages, one after another."""
     rows = []
     for stage in ran:
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in (stage.metrics or {}).items())
-        took = "finished before" if stage.before else f"{stage.seconds:,.1f} s"
+        metrics = "  ".join(f"{name} {value:.4f}" for name, value in (stage.entry.metrics or {}).items())
+        took = "finished before" if stage.before else f"{stage.entry.seconds:,.1f} s"
         rows.append(f"{stage.name:<16} {took:>15}  {metrics}".rstrip())
     after = command_line("run", recipe_word(recipe), "--out", settings.out)
     index = next((stage.out for stage in ran if stage.kind == "index"), None)
     if index is not None:
         after = command_line("search", index, "what you look for")
-    result = {"stages": [{**asdict(stage), "out": str(stage.out)} for stage in ran]}
+    result = {"stages": [stage.as_dict() for stage in ran]}
     files = {"chain.json": "what is finished: the same command runs the rest, or what has changed"}
     return written(result, settings.out, files, after, rows)
 

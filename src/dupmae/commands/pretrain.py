@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupmae.commands import benchmarks
 from dupmae.commands.base import (
     Command,
     Outcome,
@@ -118,12 +117,11 @@ COMMANDS = (
     Command("pretrain", "shards to an encoder", "pretrain", pretrain),
     Command(
         "plan",
-        "time and cost of a pre-training recipe, or with suite=NAME of a benchmark",
+        "time and cost of a pre-training recipe",
         "plan",
         plan,
         words=("recipe",),
         example="retromae-msmarco --gpu h100 --count 8",
-        suite=benchmarks.PLAN,
     ),
     Command("report", "curves of a training run", "report", report, words=("run",), example="pretraining"),
 )

@@ -39,9 +39,10 @@ def evaluate(settings: Evaluate, result: dict[str, Any]) -> Outcome:
     counts = result["counts"]
     note = f"{counts['queries']:,} queries, {counts['passages']:,} passages"
     files = {"metrics.json": note, "run.trec": "the rankings"}
-    return written(
-        result, settings.out, files, index_line(settings.retriever, settings.data), metric_rows(result["metrics"])
-    )
+    after = command_line("compare", settings.out, "MORE")
+    if settings.retriever is not None:
+        after = index_line(settings.retriever, settings.data)
+    return written(result, settings.out, files, after, metric_rows(result["metrics"]))
 
 
 def _shown(hit: Hit) -> str:

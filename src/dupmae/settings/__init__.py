@@ -7,20 +7,20 @@ work are refused by name. One module for each part of the way; all classes can b
 from __future__ import annotations
 
 from dupmae.settings.base import Settings
-from dupmae.settings.benchmarks import EvaluateSuite, PlanSuite, SuiteOptions
+from dupmae.settings.benchmarks import EvaluateSuite, SuiteOptions
 from dupmae.settings.chain import Chain
 from dupmae.settings.compare import Compare
 from dupmae.settings.contrastive import Contrastive
 from dupmae.settings.export import Export
 from dupmae.settings.finetune import Finetune, FinetuneOptions
-from dupmae.settings.index import Evaluate, Index, Search
+from dupmae.settings.index import Evaluate, FromEncoder, Index, Merge, Search
 from dupmae.settings.objectives import Masking, Objective
 from dupmae.settings.prepare import Prepare
 from dupmae.settings.pretrain import FromScratch, Plan, Planned, Pretrain, PretrainOptions, Report
-from dupmae.settings.quickstart import Quickstart
+from dupmae.settings.quickstart import Documentation, Quickstart, Untrained
 from dupmae.settings.representation import Representation, RetrieverSettings
 from dupmae.settings.reranker import Distill, Mine, Rerank, TrainReranker
-from dupmae.settings.study import Collection, Finding, Level, PairSource, Start, Study
+from dupmae.settings.study import Collection, Finding, Gather, Level, PairSource, Start, Study
 from dupmae.settings.synthesize import Shares, Synthesize
 from dupmae.settings.training import TrainingOptions, marked
 
@@ -30,21 +30,24 @@ __all__ = [
     "Compare",
     "Contrastive",
     "Distill",
+    "Documentation",
     "Evaluate",
     "EvaluateSuite",
     "Export",
     "Finding",
     "Finetune",
     "FinetuneOptions",
+    "FromEncoder",
     "FromScratch",
+    "Gather",
     "Index",
     "Level",
     "Masking",
+    "Merge",
     "Mine",
     "Objective",
     "PairSource",
     "Plan",
-    "PlanSuite",
     "Planned",
     "Prepare",
     "Pretrain",
@@ -63,5 +66,6 @@ __all__ = [
     "Synthesize",
     "TrainReranker",
     "TrainingOptions",
+    "Untrained",
     "marked",
 ]

@@ -1,4 +1,4 @@
-"""Settings of `dupmae evaluate --suite` and of `dupmae plan suite=`."""
+"""Settings of `dupmae evaluate --suite`."""
 
 from __future__ import annotations
 
@@ -78,32 +78,4 @@ class EvaluateSuite(SuiteOptions):
         for name, suites in READ_BY.items():
             if self.suite not in suites and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{self.suite} does not read {name}")
-        return self
-
-
-class PlanSuite(Settings):
-    """`dupmae plan suite=NAME`: how long a suite takes at full size, from a sample of its corpus."""
-
-    suite: Literal["msmarco-passage", "msmarco-document", "trec-dl-2019", "trec-dl-2020", "nq", "triviaqa"] = Field(
-        description="a benchmark of retrieval"
-    )
-    retriever: Path = Field(description="retriever folder")
-    data: Path = Field(description="folder with the suite's corpus, or a BEIR folder or jsonl of texts like it")
-    sample: int = Field(2_000, ge=10, description="documents of data that are encoded and searched for the measure")
-    passage_words: int = Field(100, ge=1, description="of msmarco-document: words of a passage")
-    gpu: Literal["h100", "h100-pcie", "h200", "a100", "l40s", "l4", "a10", "cpu"] = Field(
-        "cpu", description="what encodes; cpu: this machine, measured"
-    )
-    count: int = Field(1, ge=1, description="how many of them")
-    utilisation: float | None = Field(
-        None, gt=0, le=1, description="share of a GPU's peak that encoding reaches; none: assumed"
-    )
-    price: float | None = Field(None, ge=0, description="price of one of them for an hour, in any currency")
-
-    @model_validator(mode="after")
-    def _measured_here(self) -> PlanSuite:
-        if self.gpu == "cpu" and self.utilisation is not None:
-            raise ValueError("utilisation: gpu=cpu is measured, nothing is to be given")
-        if self.gpu == "cpu" and self.count > 1:
-            raise ValueError("count: gpu=cpu is this machine, of which there is one")
         return self

@@ -50,6 +50,9 @@ class Finetune(FinetuneOptions):
         json_schema_extra=SAME,
     )
     split: str = Field("train", description="name of the qrels file of a BEIR or MS MARCO folder")
+    steps_of: Path | None = Field(
+        None, description="retriever folder of an earlier fine-tuning: as many steps as it took, for a fair comparison"
+    )
     dev: Path | None = Field(
         None,
         description="sentence pairs with scores, STS Benchmark table or jsonl: the weights whose cosines rank them "

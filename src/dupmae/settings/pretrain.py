@@ -36,6 +36,9 @@ class PretrainOptions(TrainingOptions):
     batch_tokens: int = Field(
         4096, ge=16, description="tokens per step over all processes, padding included", json_schema_extra=SAME
     )
+    flops: float | None = Field(
+        None, gt=0, description="operations to spend, counted as `dupmae plan` does; turned into steps"
+    )
     learning_rate: float = Field(1e-4, gt=0, description="peak rate of the encoder")
     new_learning_rate: float | None = Field(
         None, gt=0, description="peak rate of freshly started parts (decoder, head); none: the encoder's"

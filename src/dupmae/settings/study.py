@@ -41,6 +41,14 @@ class PairSource(Settings):
     at_most: int | None = Field(None, ge=2, description="pairs drawn at random; none: all")
 
 
+class Gather(Settings):
+    """`gather`: pairs from several sources to one BEIR folder."""
+
+    pairs: dict[str, PairSource] = Field(min_length=1, description="the sources by name")
+    seed: int = Field(0, ge=0, description="of the draw where a source gives at most some")
+    out: Path = Field(description="BEIR folder with qrels/train.tsv")
+
+
 class Collection(Settings):
     """A collection that retrievers are measured on."""
 

@@ -27,6 +27,7 @@ from dupmae.settings import Finetune, RetrieverSettings
 from dupmae.shards.tokenizers import load_tokenizer
 from dupmae.training import processes
 from dupmae.training.calibration import calibrate, count_terms, weigh_parts
+from dupmae.training.log import read_log
 from dupmae.training.loop import Training, names_of
 from dupmae.training.pairs import FinetuningSteps, HardNegatives, PairData, read_pair_data
 from dupmae.training.prefetch import Prefetched
@@ -58,7 +59,10 @@ def finetune(settings: Finetune) -> Finetuned:
     Raises:
         DupmaeError: for data or a model that cannot be read, and for more processes than queries in a batch.
     """
-    check_options(settings, "finetune")
+    check_options(settings, "finetune", settings.steps_of)
+    if settings.steps_of is not None:
+        steps = int(read_log(training_folder(settings.steps_of))[-1]["step"])
+        settings = settings.model_copy(update={"steps": steps})
     settings = _continued(settings) if _is_retriever(settings.model) else settings
     processes.join()
     torch.manual_seed(settings.seed)

@@ -14,12 +14,13 @@ from typing import Any
 
 from dupmae.corpus.training_data import open_training
 from dupmae.errors import DupmaeError
-from dupmae.settings import Contrastive, Plan
+from dupmae.settings import Contrastive, Plan, Pretrain
 from dupmae.settings.models import CONFIGURATION, model_folder
 from dupmae.shards.folder import Shards
 from dupmae.shards.tokenise import Tokenisation
 from dupmae.training.flops import Shape, Texts, paired_flops, step_parts
 from dupmae.training.log import is_number, read_log
+from dupmae.training.start import ENCODER, is_run
 
 # Dense bf16 matrix products, operations per second, as NVIDIA's data sheets give them; where a sheet counts 2:4
 # sparsity, half of its figure. H100 SXM, H100 PCIe, H200 SXM: H100 and H200 data sheets; A100: A100 data sheet;
@@ -112,6 +113,12 @@ def plan(settings: Plan) -> Planned:
     )
 
 
+def step_operations(settings: Pretrain) -> float:
+    """Operations of one step, counted from shapes; errors as `plan`."""
+    values = settings.model_dump(exclude_unset=True, exclude={"flops"}) | {"steps": 1, "gpu": "h100"}
+    return plan(Plan.model_validate(values)).flops
+
+
 def _sizes(settings: Plan) -> tuple[Shape, Texts]:
     """Model and data of one epoch: as planned, or as they lie on disk."""
     known = settings.planned
@@ -127,7 +134,8 @@ def _sizes(settings: Plan) -> tuple[Shape, Texts]:
         sum(length**2 * count for length, count in lengths),
     )
     if settings.model is not None:
-        return Shape.of(_configuration(settings.model)), data
+        run = is_run(settings.model)
+        return Shape.of(_configuration(str(Path(settings.model) / ENCODER) if run else settings.model)), data
     scratch = settings.from_scratch
     return Shape(scratch.layers, scratch.hidden, 4 * scratch.hidden, len(corpora[0].tokenizer())), data
 

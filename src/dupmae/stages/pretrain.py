@@ -26,6 +26,7 @@ from dupmae.shards.batches import PretrainingSteps
 from dupmae.shards.folder import Shards
 from dupmae.shards.mixture import open_corpora, weights_of
 from dupmae.shards.tokenizers import fingerprint, load_tokenizer
+from dupmae.stages.plan import step_operations
 from dupmae.training import processes
 from dupmae.training.checkpoints import gathered_weights
 from dupmae.training.flops import Shape, Texts, step_flops
@@ -55,7 +56,9 @@ def pretrain(settings: Pretrain) -> Pretrained:
     Raises:
         DupmaeError: for data or a model that do not fit together or cannot be read.
     """
-    check_options(settings, "pretrain")
+    check_options(settings, "pretrain", settings.flops)
+    if settings.steps is None and settings.epochs is None and settings.flops is not None:
+        settings = settings.model_copy(update={"steps": max(1, round(settings.flops / step_operations(settings)))})
     processes.join()
     torch.manual_seed(settings.seed)
     # Checksums are compared by one process of a machine: all of them read the same files.

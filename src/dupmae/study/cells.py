@@ -1,220 +1,216 @@
-"""One cell through the stages: pre-training, fine-tuning, measuring. What is finished is not done again.
+"""The cells of a study as stages: pre-training, fine-tuning, measuring, each in a folder called by its fingerprint.
 
-Pre-training is kept by what it is made of, so that cells which differ in fine-tuning alone share it.
+Cells that have a stage in common share its folder, so that it is run once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import platform
-import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dupmae.console import logger
 from dupmae.corpus.beir import read_qrels
 from dupmae.evaluation.metrics import Run, per_query
-from dupmae.evaluation.runs import RUN_FILE, read_run, write_run
-from dupmae.files import read_json, write_json
-from dupmae.memory import release
-from dupmae.report.judged import open_judged
-from dupmae.retriever.model import Retriever
-from dupmae.settings import Evaluate, Plan, Pretrain, Study
-from dupmae.stages.evaluate import evaluate_retriever, score_run
-from dupmae.stages.finetune import finetune
-from dupmae.stages.plan import plan
-from dupmae.stages.pretrain import pretrain
-from dupmae.study.grid import Cell, finetune_settings, pretrain_settings
-from dupmae.study.inputs import Inputs, fingerprint
+from dupmae.evaluation.runs import RUN_FILE, read_run
+from dupmae.settings import Evaluate, FromEncoder, Gather, Settings, Study, Untrained
+from dupmae.settings.models import MINILM
+from dupmae.stages.evaluate import score_run
+from dupmae.stages.plan import step_operations
+from dupmae.stages.runner import Ran, Runner, Stage
+from dupmae.study.grid import Cell, finetune_settings, prepare_settings, pretrain_settings
 from dupmae.training.start import ENCODER
 
 COMPARED = "ndcg@10"
 DEPTH = 100
-CLOCK, STEPS = "seconds.json", "steps.json"
+# Stages whose folders stay: all cells share them.
+SHARED = ("prepare", "gather", "untrained")
 VERSIONS = ("dupmae", "torch", "transformers")
 BM25, AS_IT_COMES = "BM25", "start as it comes"
 
 
 @dataclass(frozen=True)
 class Work:
-    """A cell to be run with a seed, and the folders it needs under the study's work folder."""
+    """What a cell with a seed, or a system without training, is made of.
 
-    cell: Cell
+    Attributes:
+        levels: the level of every axis, or the name of the system.
+        stages: what has to be run, in order, by what it is to the cell.
+        tests: the stages that measure it, by test set.
+        cell: the cell; None for a system without training.
+    """
+
+    levels: Mapping[str, str]
     seed: int
-    key: str
-    folder: Path
-    first: Path | None
-    second: Path | None
+    stages: Mapping[str, Stage]
+    tests: Mapping[str, Stage]
+    cell: Cell | None = None
 
     @property
-    def needed(self) -> set[Path]:
-        """Folders of pre-training."""
-        return {path for path in (self.first, self.second) if path is not None}
+    def key(self) -> str:
+        """What it is known by: the fingerprints of what measures it, into which all others go."""
+        made = sorted((name, stage.fingerprint) for name, stage in self.tests.items())
+        return hashlib.sha256(repr(made).encode()).hexdigest()[:16]
+
+    @property
+    def folders(self) -> set[Path]:
+        """The folders of its stages."""
+        return {stage.out for stage in (*self.stages.values(), *self.tests.values())}
 
 
-class Runner:
-    """Runs the cells of a study."""
+class Cells:
+    """Makes stages of the cells of a study, and runs them."""
 
     def __init__(self, study: Study) -> None:
-        self.study, self.inputs = study, Inputs(study)
+        self.study, self.runner = study, Runner(study.work)
+
+    def _stage(self, kind: str, settings: Settings, **known_now: Any) -> Stage:
+        """A stage with what the study sets; its folder is called by kind and fingerprint."""
+        return self.runner.stage(kind, settings.model_copy(update=known_now))
+
+    @cached_property
+    def model(self) -> str:
+        """The encoder that cells start from, unless the study starts from nothing."""
+        return self.study.start.model or MINILM
+
+    def shards(self, name: str) -> dict[str, Stage]:
+        """What makes the shards of a corpus: a start from nothing has the tokenizer that the first one trains."""
+        settings = prepare_settings(self.study, name, self.study.corpora[name])
+        if self.study.start.from_scratch is None:
+            return {f"shards {name}": self._stage("prepare", settings, tokenizer=self.model)}
+        first = next(iter(self.study.corpora))
+        if name == first:
+            return {f"shards {name}": self._stage("prepare", settings, vocabulary=self.study.start.vocabulary)}
+        trained = self.shards(first)
+        tokenizer = str(trained[f"shards {first}"].out / "tokenizer")
+        return {**trained, f"shards {name}": self._stage("prepare", settings, tokenizer=tokenizer)}
+
+    def start(self, seed: int) -> tuple[dict[str, Stage], str]:
+        """What makes the start, and its folder or hub name; a start from nothing is one for each seed."""
+        shape = self.study.start.from_scratch
+        if shape is None:
+            return {}, self.model
+        first = next(iter(self.study.corpora))
+        stages = self.shards(first)
+        settings = Untrained(shape=shape, data=stages[f"shards {first}"].out, seed=seed, out=Path())
+        stages["start"] = self._stage("untrained", settings)
+        return stages, str(stages["start"].out)
 
     def work(self, cell: Cell, seed: int) -> Work:
-        """What a cell is made of; the same on every machine with the same data."""
-        study, inputs = self.study, self.inputs
-        first = second = None
-        made: Any = None
-        if cell.pretrain is not None:
-            share = 1.0 if cell.second is None else 1.0 - study.second_share
-            made = [self._made(cell.pretrain), study.flops * share, inputs.network_key()]
-            first = study.work / f"pretrained-{fingerprint(made)}-{seed}"
-        if cell.second is not None:
-            made = [made, self._made(cell.second), study.flops * study.second_share]
-            second = study.work / f"pretrained-{fingerprint(made)}-{seed}"
-        tuned = finetune_settings(cell.finetune).model_dump(mode="json", exclude_unset=True, exclude={"out"})
-        key = fingerprint([made, inputs.network_key(), tuned, inputs.pairs_key(), inputs.tests_key(), seed])
-        return Work(cell, seed, key, self._folder(key), first, second)
+        """What a cell is made of; the same on every machine with the same data.
 
-    def _made(self, values: Mapping[str, Any]) -> Any:
-        """What pre-training is made of: what is left to its defaults is no part of that."""
-        settings = pretrain_settings(self.study, values)
-        told = settings.model_dump(mode="json", exclude_unset=True, exclude={"out"})
-        corpora = {name: self.inputs.corpus_key(name) for name in _corpora(values)}
-        return [told, corpora, *([] if settings.contrastive is None else [self.inputs.pairs_key()])]
+        Raises:
+            DupmaeError: when the data is not there.
+        """
+        study = self.study
+        stages, model = self.start(seed)
+        paths = {
+            name: source.model_copy(update={"path": study.data / source.path}) for name, source in study.pairs.items()
+        }
+        pairs = stages["pairs"] = self._stage("gather", Gather(pairs=paths, out=Path()))
+        for name, values in (("pretrain", cell.pretrain), ("second", cell.second)):
+            if values is None:
+                continue
+            settings = pretrain_settings(study, values, pairs=str(pairs.out))
+            shards = [self.shards(corpus) for corpus in _corpora(values)]
+            stages |= {each: stage for made in shards for each, stage in made.items()}
+            data = [list(made.values())[-1].out for made in shards]
+            share = 1.0 if cell.second is None else study.second_share if name == "second" else 1 - study.second_share
+            # A second stage goes on with the first one's decoder, which is in its folder.
+            begin = model if name == "pretrain" else str(stages["pretrain"].out)
+            known_now = {"data": data, "model": begin, "seed": seed, "flops": study.flops * share}
+            stages[name] = self._stage("pretrain", settings, **known_now)
+            model = str(stages[name].out / ENCODER)
+        tuned = finetune_settings(cell.finetune)
+        stages["finetune"] = self._stage("finetune", tuned, model=model, data=pairs.out, seed=seed)
+        tests = self._tests(retriever=stages["finetune"].out)
+        return Work(cell.levels, seed, stages, tests, cell)
+
+    def references(self) -> list[Work]:
+        """What is measured without training."""
+        works = []
+        if self.study.bm25:
+            works.append(Work({"system": BM25}, 0, {}, self._tests(bm25=True)))
+        if self.study.as_it_comes is not None:
+            stages, model = self.start(0)
+            kept = self.study.as_it_comes.model_dump(exclude_unset=True)
+            settings = FromEncoder.model_validate({**kept, "model": model, "out": Path()})
+            stages["retriever"] = self._stage("from-encoder", settings)
+            works.append(Work({"system": AS_IT_COMES}, 0, stages, self._tests(retriever=stages["retriever"].out)))
+        return works
+
+    def _tests(self, **system: Any) -> dict[str, Stage]:
+        tests = {}
+        for name, test in self.study.tests.items():
+            values = {"data": self.study.data / test.path, "split": test.split, "depth": DEPTH, "out": Path()}
+            tests[name] = self._stage("evaluate", Evaluate(**values, **system))
+        return tests
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Run a cell, or what is left of it, and give its entry for study.json."""
-        study, cell = self.study, work.cell
-        model, steps = self.inputs.start(work.seed), {}
-        if work.first is not None and cell.pretrain is not None:
-            share = 1.0 if cell.second is None else 1.0 - study.second_share
-            steps["pretrain"] = self._pretrain(work.first, cell.pretrain, model, work.seed, share)
-            model = str(work.first / ENCODER)
-        if work.first is not None and work.second is not None and cell.second is not None:
-            steps["second"] = self._pretrain(work.second, cell.second, str(work.first), work.seed, study.second_share)
-            model = str(work.second / ENCODER)
-        retriever = work.folder / "retriever"
-        resumes = cell.finetune.get("save_every") != 0
-        settings = finetune_settings(
-            cell.finetune, model=model, data=self.inputs.pairs(), out=retriever, resume=resumes, seed=work.seed
-        )
-        if not (work.folder / STEPS).exists():
-            with _timed(work.folder, "finetune"):
-                write_json(work.folder / STEPS, finetune(settings).steps)
-            release()
-        steps["finetune"] = read_json(work.folder / STEPS)
-        with _timed(work.folder, "evaluate"):
-            measured = self._measure(retriever, work.folder)
-        clocks = {name: read_json(path / CLOCK) for name, path in _clocks(work).items()}
-        entry = self._entry(dict(cell.levels), work.key, work.seed, measured, steps, _summed(clocks))
-        return entry | {"stages": cell.stages}
-
-    def bm25(self, key: str) -> dict[str, Any]:
-        """The entry of BM25."""
-        folder = self._folder(key)
-        with _timed(folder, "evaluate"):
-            for name, test in self.study.tests.items():
-                judged = open_judged(self.study.data / test.path, test.split, ["ndcg@10"])
-                write_run(folder / name / RUN_FILE, judged.bm25(DEPTH), "bm25")
-        entry = self._entry({"system": BM25}, key, 0, self._read(folder), {}, read_json(folder / CLOCK))
-        shutil.rmtree(folder)
-        return entry
-
-    def as_it_comes(self, key: str) -> dict[str, Any]:
-        """The entry of the start without any training."""
-        assert self.study.as_it_comes is not None
-        folder = self._folder(key)
-        with _timed(folder, "evaluate"):
-            retriever = Retriever.from_encoder(self.inputs.start(0), self.study.as_it_comes)
-            measured = self._measure(retriever.save(folder / "retriever"), folder)
-        entry = self._entry({"system": AS_IT_COMES}, key, 0, measured, {}, read_json(folder / CLOCK))
-        shutil.rmtree(folder)
-        return entry
-
-    def _pretrain(self, out: Path, values: Mapping[str, Any], model: str, seed: int, share: float) -> dict[str, Any]:
-        """Pre-train unless that is done; gives the steps and the operations counted for them."""
-        done = out / "done.json"
-        if not done.exists():
-            shards = [str(self.inputs.shards(name)) for name in _corpora(values)]
-            settings = pretrain_settings(self.study, values, pairs=str(self.inputs.pairs()))
-            settings = settings.model_copy(update={"data": list(map(Path, shards)), "model": model, "out": out})
-            each = step_operations(settings)
-            steps = max(1, round(self.study.flops * share / each))
-            logger.info(f"{steps:,} steps of {each:.3g} operations")
-            with _timed(out, "pretrain"):
-                pretrain(settings.model_copy(update={"steps": steps, "seed": seed, "resume": True}))
-            write_json(done, {"steps": steps, "flops": steps * each})
-            release()
-        found: dict[str, Any] = read_json(done)
-        return found
-
-    def _measure(self, retriever: Path, folder: Path) -> dict[str, Any]:
-        for name, test in self.study.tests.items():
-            if not (folder / name / RUN_FILE).exists():
-                data = self.study.data / test.path
-                settings = Evaluate(retriever=retriever, data=data, split=test.split, depth=DEPTH, out=folder / name)
-                evaluate_retriever(settings)
-        return self._read(folder)
-
-    def _read(self, folder: Path) -> dict[str, Any]:
-        """Metrics by test set, and the values of the compared one by query, in the order of the qrels."""
+        """Run what is left of a cell, and give its entry for study.json."""
+        ran = {name: self.runner.run(stage) for name, stage in work.stages.items()}
+        tested = {name: self.runner.run(stage) for name, stage in work.tests.items()}
         metrics, values = {}, {}
         for name, test in self.study.tests.items():
             qrels = read_qrels(self.study.data / test.path, test.split)
-            run: Run = {query: {} for query in qrels} | read_run(folder / name / RUN_FILE)
+            run: Run = {query: {} for query in qrels} | read_run(tested[name].out / RUN_FILE)
             metrics[name] = score_run(qrels, run)
             values[name] = [round(value, 5) for value in per_query(qrels, run, [COMPARED])[COMPARED].values()]
-        return {"metrics": metrics, "per_query": values}
-
-    def _entry(
-        self,
-        levels: Mapping[str, str],
-        key: str,
-        seed: int,
-        measured: Mapping[str, Any],
-        steps: Mapping[str, Any],
-        clocks: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        return {
-            "settings": dict(levels),
-            "seed": seed,
-            "key": key,
-            "metrics": measured["metrics"],
-            "per_query": measured["per_query"],
-            "steps": dict(steps),
-            "seconds": clocks,
+        entry: dict[str, Any] = {
+            "settings": dict(work.levels),
+            "seed": work.seed,
+            "key": work.key,
+            "metrics": metrics,
+            "per_query": values,
+            "steps": self._steps(work, ran),
+            "seconds": _seconds(ran, tested.values()),
             "hardware": hardware(),
         }
+        return entry if work.cell is None else entry | {"stages": work.cell.stages}
+
+    def _steps(self, work: Work, ran: Mapping[str, Ran]) -> dict[str, Any]:
+        """Steps of each training, and the operations counted for pre-training."""
+        steps: dict[str, Any] = {}
+        for name in ("pretrain", "second"):
+            if name in ran:
+                done = ran[name].entry.steps or 0
+                steps[name] = {"steps": done, "flops": done * step_operations(work.stages[name].settings)}
+        if "finetune" in ran:
+            steps["finetune"] = ran["finetune"].entry.steps
+        return steps
 
     def clean(self, finished: Work, pending: Iterable[Work]) -> None:
-        """Remove what a finished cell leaves and no pending one needs: of pre-training, encoder and decoder apart."""
+        """Remove what a finished cell leaves and no pending one needs."""
         if self.study.keep:
             return
-        shutil.rmtree(finished.folder, ignore_errors=True)
-        encoders = {path for work in pending for path in work.needed}
-        decoders = {work.first for work in pending if work.second is not None}
-        for path in finished.needed:
-            if path not in encoders:
-                shutil.rmtree(path, ignore_errors=True)
-            elif path not in decoders:
-                for checkpoint in path.glob("checkpoint-*"):
-                    shutil.rmtree(checkpoint, ignore_errors=True)
-
-    def _folder(self, key: str) -> Path:
-        return self.study.work / f"cell-{key}"
+        needed = {folder for work in pending for folder in work.folders}
+        for stage in (*finished.stages.values(), *finished.tests.values()):
+            if stage.kind not in SHARED and stage.out not in needed:
+                self.runner.forget(stage)
 
 
-def step_operations(settings: Pretrain) -> float:
-    """Operations of one step, counted from shapes as `dupmae plan` does."""
-    encoder = Path(settings.model or "") / ENCODER
-    model = str(encoder) if encoder.is_dir() else settings.model
-    values = settings.model_dump(exclude_unset=True) | {"steps": 1, "model": model}
-    return plan(Plan.model_validate(values)).flops
+def _corpora(values: Mapping[str, Any]) -> list[str]:
+    names = values["data"]
+    return list(names) if isinstance(names, list) else [names]
+
+
+def _seconds(ran: Mapping[str, Ran], tested: Iterable[Ran]) -> dict[str, Any]:
+    """Seconds of a cell's stages, of all processors and by the clock."""
+    groups = {name: [ran[name]] for name in ("pretrain", "second", "finetune") if name in ran}
+    groups["evaluate"] = list(tested)
+    return {
+        name: {
+            "processor": round(sum(done.entry.processor for done in group), 1),
+            "clock": round(sum(done.entry.seconds for done in group), 1),
+        }
+        for name, group in groups.items()
+    }
 
 
 def hardware() -> dict[str, Any]:
@@ -235,40 +231,3 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def _corpora(values: Mapping[str, Any]) -> list[str]:
-    names = values["data"]
-    return list(names) if isinstance(names, list) else [names]
-
-
-@contextmanager
-def _timed(folder: Path, name: str) -> Iterator[None]:
-    """Add the seconds of a stage to those of its earlier attempts: by the clock, and of all processors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    start, processor = time.perf_counter(), time.process_time()
-    try:
-        yield
-    finally:
-        kept = read_json(folder / CLOCK) if (folder / CLOCK).exists() else {}
-        before = kept.get(name, {"processor": 0.0, "clock": 0.0})
-        spent = {
-            "processor": round(before["processor"] + time.process_time() - processor, 1),
-            "clock": round(before["clock"] + time.perf_counter() - start, 1),
-        }
-        write_json(folder / CLOCK, kept | {name: spent})
-
-
-def _clocks(work: Work) -> dict[str, Path]:
-    found = {"": work.folder, "first": work.first, "second": work.second}
-    return {name: path for name, path in found.items() if path is not None}
-
-
-def _summed(clocks: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds by stage; the second stage of pre-training under its own name."""
-    seconds: dict[str, Any] = {}
-    if "first" in clocks:
-        seconds["pretrain"] = clocks["first"]["pretrain"]
-    if "second" in clocks:
-        seconds["second"] = clocks["second"]["pretrain"]
-    return {**seconds, **clocks[""]}

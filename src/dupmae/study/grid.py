@@ -18,8 +18,8 @@ from dupmae.settings.loading import line_of, load_part
 S = TypeVar("S", bound=Settings)
 Tree = dict[str, Any]
 # What the study itself sets, so that cells differ in nothing else.
-PRETRAIN_SET = ("model", "from_scratch", "out", "resume", "seed", "steps", "minutes", "epochs", "planned")
-FINETUNE_SET = ("model", "data", "mined", "split", "out", "resume", "seed", "minutes")
+PRETRAIN_SET = ("model", "from_scratch", "out", "resume", "seed", "steps", "minutes", "epochs", "flops", "planned")
+FINETUNE_SET = ("model", "data", "mined", "split", "out", "resume", "seed", "minutes", "steps_of")
 PREPARE_SET = ("out", "tokenizer", "vocabulary")
 # Stand for paths that are known only when a stage is run.
 LATER, PAIRS = "later", "pairs"

@@ -6,10 +6,8 @@ that is given the file.
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,12 +16,11 @@ from typing import Any
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
 from dupmae.files import read_json, remove_leftovers, write_text
+from dupmae.locks import locked
 from dupmae.settings import Study
-from dupmae.study.cells import AS_IT_COMES, BM25, Runner, Work
+from dupmae.study.cells import Cells, Work
 from dupmae.study.grid import Cell, cell_of, check, combined, expand, first_levels
-from dupmae.study.inputs import fingerprint
 from dupmae.study.pages import write_results
-from dupmae.training import processes
 
 RECORD = "study.json"
 Entry = dict[str, Any]
@@ -49,51 +46,32 @@ def study(settings: Study, recipe: Path | None = None) -> Done:
         DupmaeError: for settings that a stage refuses, before any cell is run, and whatever a stage raises.
         SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C; the same command goes on.
     """
-    if processes.count() > 1:
-        raise DupmaeError("works in one process only", where="study", fix="start it without torchrun")
     check(settings, recipe)
-    runner = Runner(settings)
-    cells = expand(settings)
+    cells = Cells(settings)
+    grid = expand(settings)
 
     @cache
     def works(seed: int) -> dict[str, Work]:
-        return {work.key: work for work in (runner.work(cell, seed) for cell in cells)}
+        return {work.key: work for work in (cells.work(cell, seed) for cell in grid)}
 
+    references = {work.key: work for work in cells.references()}
     planned = {key: work for seed in settings.seeds for key, work in works(seed).items()}
     chosen = expand(settings, settings.only)
-    wanted = [runner.work(cell, seed).key for seed in settings.seeds for cell in chosen]
-    record = _Record(settings, cells, works, _references(runner))
-    ran = 0
+    wanted = [cells.work(cell, seed).key for seed in settings.seeds for cell in chosen]
+    record = _Record(settings, grid, works, references)
+    todo = [references[key] for key in references if key not in record.entries and settings.limit != 0]
+    todo += [planned[key] for key in wanted if key not in record.entries][: settings.limit]
     try:
-        if settings.limit != 0:
-            _measure_references(runner, record)
-        todo = [planned[key] for key in wanted if key not in record.entries]
-        for place, work in enumerate(todo[: settings.limit], 1):
-            logger.info(f"-- {work.cell.name(first_levels(settings))}, seed {work.seed} ({place} of {len(todo)})")
-            record.add(runner.run(work))
-            runner.clean(work, [planned[key] for key in planned if key not in record.entries])
-            ran += 1
+        for number, work in enumerate(todo, 1):
+            name = work.levels["system"] if work.cell is None else work.cell.name(first_levels(settings))
+            logger.info(f"-- {name}, seed {work.seed} ({number} of {len(todo)})")
+            record.add(cells.run(work))
+            cells.clean(work, [planned[key] for key in planned if key not in record.entries])
     finally:
         record.write(plots=True)
     finished = sum(key in record.entries for key in planned)
+    ran = sum(work.cell is not None for work in todo)
     return Done(settings.out / RECORD, finished, len(planned), ran)
-
-
-def _measure_references(runner: Runner, record: _Record) -> None:
-    for name, key in record.references.items():
-        if key not in record.entries:
-            logger.info(f"-- {name}")
-            record.add(runner.bm25(key) if name == BM25 else runner.as_it_comes(key))
-
-
-def _references(runner: Runner) -> dict[str, str]:
-    """Keys of what is measured without training."""
-    told = runner.inputs.tests_key()
-    keys = {BM25: fingerprint([BM25, told])} if runner.study.bm25 else {}
-    if runner.study.as_it_comes is not None:
-        settings = runner.study.as_it_comes.model_dump(mode="json", exclude_unset=True)
-        keys[AS_IT_COMES] = fingerprint([AS_IT_COMES, settings, runner.inputs.network_key(), told])
-    return keys
 
 
 class _Record:
@@ -104,16 +82,14 @@ class _Record:
         settings: Study,
         cells: list[Cell],
         works: Callable[[int], dict[str, Work]],
-        references: Mapping[str, str],
+        references: Mapping[str, Work],
     ) -> None:
         self.settings, self._works, self.references = settings, works, references
-        self._told = _told(settings, cells, references)
+        self._told = _told(settings, cells, [work.levels["system"] for work in references.values()])
         self.path = settings.out / RECORD
         self.entries: dict[str, Entry] = {}
         settings.out.mkdir(parents=True, exist_ok=True)
-        settings.work.mkdir(parents=True, exist_ok=True)
         remove_leftovers(settings.out)
-        remove_leftovers(settings.work)
         for path in settings.merge:
             self._take(path)
         self.refresh()
@@ -139,7 +115,7 @@ class _Record:
 
     def write(self, *, plots: bool) -> None:
         """Write study.json, and from it all that people read."""
-        with _alone(self.settings.work / "lock"):
+        with locked(self.path, wait=True):
             self.refresh()
             record = {"study": self._told, "cells": list(self._named())}
             write_text(self.path, _in_lines(record))
@@ -147,10 +123,10 @@ class _Record:
 
     def _named(self) -> Iterator[Entry]:
         """Finished cells in the order of the grid, under its names; then those of other settings."""
-        names: dict[str, Mapping[str, str]] = {key: {"system": name} for name, key in self.references.items()}
+        names: dict[str, Mapping[str, str]] = {key: work.levels for key, work in self.references.items()}
         # Seeds that are not asked for this time are of the same study.
         seeds = sorted({*self.settings.seeds, *(entry["seed"] for entry in self.entries.values())})
-        names |= {key: work.cell.levels for seed in seeds for key, work in self._works(seed).items()}
+        names |= {key: work.levels for seed in seeds for key, work in self._works(seed).items()}
         for key, levels in names.items():
             if key in self.entries:
                 yield self.entries[key] | {"settings": dict(levels), "current": True}
@@ -159,7 +135,7 @@ class _Record:
                 yield entry | {"current": False}
 
 
-def _told(settings: Study, cells: list[Cell], references: Mapping[str, str]) -> dict[str, Any]:
+def _told(settings: Study, cells: list[Cell], references: list[str]) -> dict[str, Any]:
     """What the results need to know of the recipe. Equal cells go by the name of the first of them."""
     names = {repr(cell.stages): cell.levels for cell in cells}
 
@@ -178,7 +154,7 @@ def _told(settings: Study, cells: list[Cell], references: Mapping[str, str]) -> 
         "cross": settings.cross,
         "same": {"\n".join(levels.values()): found for levels in every if (found := named(levels)) != levels},
         "baseline": named(settings.baseline),
-        "references": list(references),
+        "references": references,
         "tests": list(settings.tests),
         "pairs": list(settings.pairs),
         "rows": settings.rows,
@@ -188,14 +164,6 @@ def _told(settings: Study, cells: list[Cell], references: Mapping[str, str]) -> 
         ],
         "stages": {"pretrain": settings.pretrain, "second": settings.second, "finetune": settings.finetune},
     }
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold other processes of this machine off."""
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _in_lines(record: Mapping[str, Any]) -> str:

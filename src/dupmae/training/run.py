@@ -18,12 +18,12 @@ import torch
 from dupmae import console
 from dupmae.console import logger
 from dupmae.errors import DupmaeError
-from dupmae.files import LOG, cache_folder, read_json, remove_leftovers, write_json, write_text
+from dupmae.files import LOG, cache_folder, read_side_file, remove_leftovers, write_json, write_text
 from dupmae.retriever.backbones import device, name_of, resolve_dtype
 from dupmae.settings import TrainingOptions, marked
 from dupmae.training import checkpoints, processes
 from dupmae.training.checkpoints import Checkpoint
-from dupmae.training.log import note
+from dupmae.training.log import is_number, note
 from dupmae.training.loop import Line, Loop, Steps, Training
 from dupmae.training.stopping import StopSignals
 
@@ -115,9 +115,10 @@ class Run:
         """
         kept = self.out / BUDGET
         steps: int | None = None
-        if self.options.resume and processes.rank() == 0 and kept.exists():
-            known = read_json(kept)
-            steps = known["steps"] if known["minutes"] == minutes else None
+        if self.options.resume and processes.rank() == 0:
+            known = read_side_file(kept)
+            before = known.get("steps")
+            steps = before if known.get("minutes") == minutes and isinstance(before, int) and before > 0 else None
         steps = processes.agreed(steps)
         if steps is None:
             steps = processes.agreed(max(1, int(minutes * 60 / self._seconds_per_step())))
@@ -133,12 +134,12 @@ class Run:
         machine = [torch.get_num_threads(), processes.count(), torch.__version__, device().type]
         key = hashlib.sha256(json.dumps([described, shapes, machine], default=str).encode()).hexdigest()[:16]
         file = cache_folder() / "speed.json"
-        known: dict[str, float] = processes.agreed(read_json(file) if processes.rank() == 0 and file.exists() else {})
-        if key not in known:
+        known: dict[str, Any] = processes.agreed(read_side_file(file) if processes.rank() == 0 else {})
+        if not (is_number(known.get(key)) and known[key] > 0):
             known[key] = self._measured()
             if processes.rank() == 0:
                 write_json(file, known)
-        return known[key]
+        return float(known[key])
 
     def _measured(self) -> float:
         """Mean seconds of a step on a copy of the model, after one step to warm up."""

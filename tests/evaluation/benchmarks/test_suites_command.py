@@ -260,7 +260,7 @@ def test_a_recipe_may_name_the_suite(folder: Path, tmp_path: Path, capsys: pytes
 def test_a_suite_is_a_stage_of_a_chain(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "chain.yaml"
     recipe.write_text(
-        f"out: {tmp_path / 'run'}\nstages:\n  questions:\n    stage: suite\n    suite: nq\n    shard: 7\n"
+        f"out: {tmp_path / 'run'}\nstages:\n  questions:\n    stage: evaluate-suite\n    suite: nq\n    shard: 7\n"
         f"    retriever: {folder / 'retriever'}\n    data: {folder / 'dpr'}\n    official: false\n"
     )
     for told in ("recall@20", "finished before"):

@@ -59,6 +59,7 @@ class Plan:
     test_queries: int
     test_share: float
     dev_share: float
+    test_documents_in_training: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def build(
     test_queries: int = 4000,
     test_share: float = 0.12,
     dev_share: float = 0.02,
+    test_documents_in_training: bool = True,
     roots: Sequence[Path] | None = None,
 ) -> Counts:
     """Write the retrieval set into `out`, whole.
@@ -93,13 +95,16 @@ def build(
         test_queries: most test queries; further test documents are in no pair.
         test_share: share of the records that go to test.
         dev_share: share of the records that go to dev.
+        test_documents_in_training: whether `training/` holds the documents of test and dev queries as well, which
+            are what is searched.
         roots: folders to search; none: the standard library and site-packages of this interpreter.
 
     Raises:
         DupmaeError: when the roots hold no usable docstring, or the file system refuses.
     """
     sources, skipped = find_sources(default_roots() if roots is None else roots)
-    return _build(out, Plan(seed, documents, test_queries, test_share, dev_share), sources, skipped)
+    plan = Plan(seed, documents, test_queries, test_share, dev_share, test_documents_in_training)
+    return _build(out, plan, sources, skipped)
 
 
 def build_cached(
@@ -148,7 +153,7 @@ def _build(out: Path, plan: Plan, sources: Sequence[Source], skipped: Counter[st
         advice = "metrics will be coarse; more installed packages give more"
         logger.warning("only %d test queries, under %d: %s", len(splits.test), FEWEST_TEST_QUERIES, advice)
     with new_folder(out, "a corpus") as folder:
-        _write(folder, records, splits)
+        _write(folder, records if plan.test_documents_in_training else _unjudged(records, splits), splits)
         counts = Counts(
             documents=len(records),
             train_queries=len(splits.train),
@@ -238,6 +243,11 @@ def _place(name: str, seed: int) -> float:
     """A number in [0, 1), even over names."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _unjudged(records: Sequence[Docstring], splits: Splits) -> list[Docstring]:
+    judged = {record.name for record in (*splits.test, *splits.dev)}
+    return [record for record in records if record.name not in judged]
 
 
 def _write(folder: Path, records: Sequence[Docstring], splits: Splits) -> None:
