@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dupmae.search.documents import Hit as Hit
     from dupmae.search.index import Index as Index
     from dupmae.shards.folder import Manifest
-    from dupmae.stages.chain import Ran
     from dupmae.stages.compare import Compared
     from dupmae.stages.export import Exported
     from dupmae.stages.finetune import Finetuned
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from dupmae.stages.mine import Mined
     from dupmae.stages.plan import Planned
     from dupmae.stages.pretrain import Pretrained
+    from dupmae.stages.runner import Ran
     from dupmae.stages.synthesize import Synthesized
     from dupmae.stages.train_reranker import Taught
     from dupmae.study.runner import Done

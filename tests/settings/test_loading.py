@@ -114,10 +114,10 @@ def test_a_fault_of_a_keyword_names_it(tmp_path: Path) -> None:
         load(recipe.Pretrain, None, [], data="d", out="o", steps="x")
 
 
-def test_a_fault_inside_the_quickstart_names_the_nested_setting(tmp_path: Path) -> None:
-    file = written(tmp_path, "pretrain:\n  objective:\n    decoder: basic\n    decoder_queries: embedded\n")
+def test_a_fault_inside_a_group_names_the_nested_setting(tmp_path: Path) -> None:
+    file = written(tmp_path, "out: o\nobjective:\n  decoder: basic\n  decoder_queries: embedded\n")
     with pytest.raises(DupmaeError, match=r"mine\.yaml, line 4: objective\.decoder_queries"):
-        load(recipe.Quickstart, file)
+        load(recipe.Pretrain, file, ["data=d"])
 
 
 @pytest.mark.parametrize(("name", "reason"), [("nope.yaml", "no such recipe"), (".", "cannot read")])

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 def quickstart(settings: Quickstart, report: dict[str, Any]) -> Outcome:
     """The whole line on the documentation of the installed packages."""
-    from dupmae.report.run_report import format_table
-
-    names = ("report.html", "report.json", "pretraining/encoder", "retriever", "index")
-    files = {name: "" for name in names if (settings.out / name).exists()}
+    table = (settings.out / "report" / "report.md").read_text(encoding="utf-8")
+    names = ("report/report.html", "report/report.json", "pretrain/encoder", "retriever", "index")
     after = command_line("search", settings.out, "read a csv file in chunks")
-    return written(report, settings.out, files, after, [format_table(report)])
+    return written(report, settings.out, dict.fromkeys(names, ""), after, [table.rstrip()])
 
 
 def run(settings: Chain, ran: list[Ran], recipe: Path | None) -> Outcome:

@@ -126,7 +126,7 @@ def settings_of(command: Command, words: Words) -> tuple[Command, Settings, Path
     if plain:
         fix = f"write NAME=VALUE; see `dupmae {command.name} --help`"
         raise DupmaeError("not a setting", where=plain[0], fix=fix)
-    file = find_recipe(recipe, command.name)
+    file = find_recipe(recipe, command.name, settings_class(STAGES[command.stage]))
     if command.suite is not None and ("suite" in words.names() or (file is not None and line_of(file, "suite"))):
         command = command.suite
     return command, load(settings_class(STAGES[command.stage]), file, words.settings, **given), file
@@ -134,7 +134,7 @@ def settings_of(command: Command, words: Words) -> tuple[Command, Settings, Path
 
 def help_text(command: Command) -> str:
     """What a command does and every option that it has, with its default."""
-    own = find_recipe(None, command.name)
+    own = find_recipe(None, command.name, settings_class(STAGES[command.stage]))
     usage = [f"{name.removesuffix('s').upper()}{' ...' if name == 'inputs' else ''}" for name in command.words]
     lines = [f"usage: dupmae {' '.join([command.name, *usage])} [--OPTION VALUE | NAME=VALUE ...]", ""]
     lines += [f"{command.summary.capitalize()}.", ""]

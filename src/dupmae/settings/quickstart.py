@@ -1,15 +1,14 @@
-"""Settings of `dupmae quickstart`."""
+"""Settings of `dupmae quickstart`, and of the stages that it alone has."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dupmae.settings.base import Settings
-from dupmae.settings.contrastive import ContrastiveOptions
-from dupmae.settings.finetune import FinetuneOptions
-from dupmae.settings.pretrain import FromScratch, PretrainOptions
+from dupmae.settings.pretrain import FromScratch
 
 
 class Documentation(Settings):
@@ -55,21 +54,13 @@ class Quickstart(Settings):
     test_queries: int | None = Field(
         None, ge=10, description="test queries at most; none: 1,000 for each of minutes, from 3,000 to 8,000"
     )
+    test_documents_in_training: bool = Field(
+        True, description="pre-train on the text of the documents that test queries ask for as well"
+    )
     roots: list[Path] | None = Field(None, description="folders of Python sources; none: all installed packages")
-    max_length: int = Field(128, ge=16, description="tokens per pre-training record")
-    short_passages: int = Field(
-        64, ge=4, description="tokens of a document at most in a run below 4 minutes, in fine-tuning and search"
+    passage_length: int | None = Field(
+        None, ge=4, description="tokens of a document at most, in fine-tuning and search; none: 96, 64 below 4 minutes"
     )
-    pretrain: PretrainOptions = Field(PretrainOptions(), description="settings of the pre-training stage")
-    contrastive: ContrastiveOptions | None = Field(
-        None, description="pairs made of the documents that pre-training learns as well; none: the text alone"
+    stages: dict[str, dict[str, Any]] = Field(
+        {}, description="changed settings of the recipe's stages, such as stages.pretrain.learning_rate=5e-5"
     )
-    finetune: FinetuneOptions = Field(FinetuneOptions(), description="settings of every fine-tuning stage")
-
-    @model_validator(mode="after")
-    def _budgets_once(self) -> Quickstart:
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
-            if stage.minutes is not None:
-                setting = "minutes" if name == "pretrain" else "finetune_minutes"
-                raise ValueError(f"{name}.minutes: give the budget as {setting}")
-        return self

@@ -52,15 +52,18 @@ def carried_recipes(kind: type[Settings] | None = None) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if fields is None or read_recipe(path)[0].keys() <= fields}
 
 
-def find_recipe(name: str | Path | None, command: str) -> Path | None:
+def find_recipe(name: str | Path | None, command: str, kind: type[Settings] | None = None) -> Path | None:
     """The recipe that a command starts from: a file, the name of one that the package carries, or the command's own.
+
+    Args:
+        kind: the command's settings; a recipe of its name that holds others is not its own.
 
     Raises:
         DupmaeError: when there is neither file nor recipe of that name.
     """
     carried = carried_recipes()
     if name is None:
-        return carried.get(command)
+        return carried_recipes(kind).get(command)
     if Path(name).exists() or Path(name).suffix:
         return Path(name)
     if str(name) not in carried:

@@ -114,6 +114,19 @@ def test_test_documents_beyond_the_cap_are_in_no_pair(tree: Path, tmp_path: Path
     assert counts.train_queries == full.train_queries
 
 
+def test_test_documents_can_be_kept_out_of_training(tree: Path, tmp_path: Path) -> None:
+    settings = {"seed": 1, "documents": 150, "test_share": 0.2, "dev_share": 0.1, "roots": [tree]}
+    build(tmp_path / "with", **settings)  # type: ignore[arg-type]
+    build(tmp_path / "without", test_documents_in_training=False, **settings)  # type: ignore[arg-type]
+    everything, train, _ = load_split(tmp_path / "with" / "training", "train")
+    kept, same, _ = load_split(tmp_path / "without" / "training", "train")
+    judged = {query for split in ("test", "dev") for query in load_split(tmp_path / "with" / "retrieval", split)[1]}
+    assert same == train
+    assert {passage.id for passage in kept} == {passage.id for passage in everything} - judged
+    for file in ("corpus.jsonl", "queries.jsonl"):
+        assert (tmp_path / "with/retrieval" / file).read_bytes() == (tmp_path / "without/retrieval" / file).read_bytes()
+
+
 def test_seeds_split_and_processes_do_not(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["retrieval/corpus.jsonl", "retrieval/queries.jsonl", "training/queries.jsonl"]
 
