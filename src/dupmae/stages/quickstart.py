@@ -64,7 +64,8 @@ def chain_settings(settings: Quickstart) -> Chain:
     }
     base = load(Chain, recipe, (), out=settings.out, values=values)
     stages = {name: _merged(given, settings.stages.get(name, {})) for name, given in base.stages.items()}
-    return base.model_copy(update={"stages": {**settings.stages, **stages}})
+    # Names that the recipe does not have come last, to be refused.
+    return base.model_copy(update={"stages": {**stages, **settings.stages, **stages}})
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
