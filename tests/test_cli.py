@@ -209,7 +209,7 @@ def test_each_help_lists_every_setting_as_an_option(name: str, capsys: pytest.Ca
     printed = " ".join(capsys.readouterr().out.split())
     assert all(f"--{option} " in printed for option in ("json", "quiet", "recipe"))
     kind = getattr(recipe, STAGES[cli.COMMANDS[name].stage].settings)
-    for setting in describe(kind, find_recipe(None, name)):
+    for setting in describe(kind, find_recipe(None, name, kind)):
         default = "required" if setting.default is None else f"default: {setting.default or 'empty'}"
         option = f"--{setting.name.replace('_', '-')}"
         assert " ".join(f"{option} {setting.description} [{setting.allowed}; {default}]".split()) in printed
