@@ -50,7 +50,7 @@ def metrics(folder: Path) -> dict[str, float]:
 def test_an_encoder_as_it_comes_is_as_wide_as_it_is(folder: Path) -> None:
     retriever = Retriever.load(folder / "encoder")
     assert retriever.dimensions == retriever.encoder.backbone.width
-    assert (retriever.representation.kind, retriever.representation.pooling) == ("cls", "mean")
+    assert (retriever.representation.kind, retriever.representation.pooling) == ("cls", "cls")
     assert retriever.settings.passage_length == 48
 
 

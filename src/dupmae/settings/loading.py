@@ -119,7 +119,7 @@ def value_of(text: str, annotation: Any = Any) -> Any:
     several = {get_origin(kind) for kind in kinds} & {list, dict}
     if several and text[:1] in ("[", "{"):
         return yaml.load(text, Loader=yaml.BaseLoader)
-    return [text] if list in several else text
+    return [text] if list in several and str not in kinds else text
 
 
 def describe(kind: type[Settings], recipe: Path | None = None) -> Iterator[Setting]:
