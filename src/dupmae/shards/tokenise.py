@@ -106,7 +106,11 @@ class Tokenisation:
 
     def batch(self, texts: Sequence[str], limit: int, prefix: str = "") -> tuple[Tensor, Tensor, Tensor]:
         """Texts as one padded batch: ids int64, validity and specials bool, all [B, L]."""
-        ids, valid = self(texts, limit, prefix).padded(np.arange(len(texts)), self.pad)
+        return self.padded(self(texts, limit, prefix))
+
+    def padded(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        """All the texts of `tokens` as one padded batch, as `batch` gives it."""
+        ids, valid = tokens.padded(np.arange(len(tokens.lengths)), self.pad)
         return ids, valid, torch.isin(ids, self.special)
 
 

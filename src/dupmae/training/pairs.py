@@ -302,12 +302,8 @@ class FinetuningSteps(Dataset[dict[str, Tensor]]):
 
     def _tokens(self, texts: list[str], side: int, name: str) -> dict[str, Tensor]:
         tokens = self._tokenise(texts, self._lengths[side], self._prefixes[side], counts=side == 1 and self._counts)
-        ids, valid = tokens.padded(np.arange(len(texts)), self._tokenise.pad)
-        tensors = {
-            f"{name}_ids": ids,
-            f"{name}_valid": valid,
-            f"{name}_special": torch.isin(ids, self._tokenise.special),
-        }
+        ids, valid, special = self._tokenise.padded(tokens)
+        tensors = {f"{name}_ids": ids, f"{name}_valid": valid, f"{name}_special": special}
         if tokens.counts is not None:
             counts = zip(("terms", "times", "lengths"), tokens.counts, strict=True)
             tensors |= {f"{name}_{part}": torch.from_numpy(values) for part, values in counts}
